@@ -1,0 +1,4 @@
+//! Capture: what the kernel saw, as observations. Nothing else in the project knows eBPF.
+
+pub mod observation;
+pub mod tuple;

@@ -1,0 +1,2 @@
+//! The program `synspan`.
+fn main() {}

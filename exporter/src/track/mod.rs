@@ -1,0 +1,70 @@
+//! The tracker: observations and time in, verdicts out.
+//!
+//! It does no input or output, reads no clock and holds no global: observations carry their time, and
+//! time passes only by being told. Live capture, tests, fuzzing and benchmarks drive the same code.
+
+pub mod attempt;
+pub mod trace_id;
+pub mod verdict;
+
+use std::time::Duration;
+
+use trace_id::{DEFAULT_KEY, IdKey};
+
+/// How the tracker behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a past tenancy of a wire tuple can explain a failure (`tracking.reuse_window`).
+    pub reuse_window: Duration,
+    /// Most attempts open at once (`tracking.max_attempts`).
+    pub max_attempts: usize,
+    /// Most tenancies remembered, open flows included (`tracking.max_tenancies`).
+    pub max_tenancies: usize,
+    /// How long a finished attempt waits for observations that are still on their way.
+    pub settle: Duration,
+    /// The key of the trace ids (`tracking.id_key`).
+    pub id_key: IdKey,
+    /// The kernel's boot id, for attempts seen on no wire.
+    pub boot_id: u128,
+    /// Seeds the hash tables, so that nobody outside can aim at a bucket; fixed in tests.
+    pub hash_seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            reuse_window: Duration::from_secs(600),
+            max_attempts: 65_536,
+            max_tenancies: 300_000,
+            settle: Duration::from_millis(100),
+            id_key: DEFAULT_KEY,
+            boot_id: 0,
+            hash_seed: 0,
+        }
+    }
+}
+
+/// What the tracker counts: nothing is lost silently.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Observations taken in.
+    pub observations: u64,
+    /// Observations that capture lost.
+    pub lost: u64,
+    /// Attempts open now.
+    pub open_attempts: u64,
+    /// Attempts finished.
+    pub finished_attempts: u64,
+    /// Attempts that ended with their outcome unseen because the table was full.
+    pub evicted_attempts: u64,
+    /// Tenancies remembered now.
+    pub tenancies: u64,
+    /// Tenancies forgotten before the reuse window had passed.
+    pub evicted_tenancies: u64,
+    /// Attempts on loopback, which are not reported.
+    pub quiet_loopback: u64,
+    /// Two unrelated tuples with one fingerprint, told apart.
+    pub fingerprint_collisions: u64,
+    /// Established connections whose wire tuple had another tenant within the reuse window.
+    pub reuses: u64,
+}
