@@ -69,7 +69,7 @@ pub struct ProcessStep {
 }
 
 /// The process behind a socket.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Process {
     /// The cgroup v2 id of the process.
     pub cgroup: u64,

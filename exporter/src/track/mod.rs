@@ -4,8 +4,21 @@
 //! time passes only by being told. Live capture, tests, fuzzing and benchmarks drive the same code.
 
 pub mod attempt;
+mod destination;
+mod judge;
+mod ledger;
+mod open;
+mod report;
+mod seq;
+mod socket;
+mod tenancy;
 pub mod trace_id;
+mod tracker;
 pub mod verdict;
+mod wire;
+mod witness;
+
+pub use tracker::Tracker;
 
 use std::time::Duration;
 
@@ -26,6 +39,13 @@ pub struct Options {
     pub id_key: IdKey,
     /// The kernel's boot id, for attempts seen on no wire.
     pub boot_id: u128,
+    /// The cookie of the node's own network namespace, 0 if the kernel cannot tell.
+    pub host_netns: u64,
+    /// Whether capture sees the errors that sockets get: only then is a close without one the
+    /// application's own.
+    pub errors_seen: bool,
+    /// A process whose connections are not reported: the agent itself, for its own exports.
+    pub quiet_pid: Option<u32>,
     /// Seeds the hash tables, so that nobody outside can aim at a bucket; fixed in tests.
     pub hash_seed: u64,
 }
@@ -39,6 +59,9 @@ impl Default for Options {
             settle: Duration::from_millis(100),
             id_key: DEFAULT_KEY,
             boot_id: 0,
+            host_netns: 0,
+            errors_seen: false,
+            quiet_pid: None,
             hash_seed: 0,
         }
     }
@@ -63,8 +86,14 @@ pub struct Counts {
     pub evicted_tenancies: u64,
     /// Attempts on loopback, which are not reported.
     pub quiet_loopback: u64,
+    /// Attempts of the agent itself, which are not reported.
+    pub quiet_own: u64,
     /// Two unrelated tuples with one fingerprint, told apart.
     pub fingerprint_collisions: u64,
     /// Established connections whose wire tuple had another tenant within the reuse window.
     pub reuses: u64,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends by its panic")]
+mod tests;

@@ -1,0 +1,140 @@
+//! The habits of destinations: does it answer, and do fresh tuples fare better there than reused ones?
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use foldhash::quality::FixedState;
+
+use crate::capture::observation::Mono;
+use crate::capture::tuple::Endpoint;
+
+/// How near in time another SYN must have been sent, and answered, to speak for the destination.
+const NEAR: Duration = Duration::from_secs(5);
+/// Counts are halved at this interval, so that old habits fade.
+const HALF_LIFE: Duration = Duration::from_secs(60);
+/// Answered SYNs remembered per destination, at least this far apart.
+const SPACING: Duration = Duration::from_millis(500);
+const REMEMBERED: usize = 32;
+/// Destinations remembered; the oldest gives way.
+const LIMIT: usize = 16_384;
+
+/// What became of SYNs to one destination.
+#[derive(Debug, Default)]
+struct Habits {
+    /// When SYNs were sent that were answered by a SYN-ACK, thinned out.
+    answered: VecDeque<Mono>,
+    /// [answered, not] for fresh tuples and for reused ones.
+    fresh: [f64; 2],
+    reused: [f64; 2],
+    halved: Mono,
+}
+
+/// The habits of all destinations seen lately.
+pub struct Destinations {
+    map: HashMap<Endpoint, Habits, FixedState>,
+    order: VecDeque<Endpoint>,
+}
+
+impl Destinations {
+    /// None seen yet.
+    pub fn new(seed: u64) -> Self {
+        Self { map: HashMap::with_hasher(FixedState::with_seed(seed)), order: VecDeque::new() }
+    }
+
+    /// A SYN sent at `syn` was answered (by a SYN-ACK) or was not.
+    pub fn record(&mut self, destination: Endpoint, syn: Mono, answered: bool, reused: bool) {
+        if !self.map.contains_key(&destination) {
+            if self.map.len() >= LIMIT
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.map.remove(&oldest);
+            }
+            self.order.push_back(destination);
+        }
+        let habits = self.map.entry(destination).or_default();
+        if syn.since(habits.halved) >= HALF_LIFE {
+            habits.halved = syn;
+            for count in habits.fresh.iter_mut().chain(&mut habits.reused) {
+                *count /= 2.0;
+            }
+        }
+        let counts = if reused { &mut habits.reused } else { &mut habits.fresh };
+        counts[usize::from(!answered)] += 1.0;
+        if answered {
+            match habits.answered.back_mut() {
+                Some(last) if syn.since(*last) < SPACING => {}
+                _ => {
+                    habits.answered.push_back(syn);
+                    if habits.answered.len() > REMEMBERED {
+                        habits.answered.pop_front();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the destination answered a SYN of another attempt that was sent after the first of
+    /// `syns` and within five seconds of one of them: it was alive while these went unanswered.
+    pub fn answered_others(&self, destination: Endpoint, syns: &[Mono]) -> bool {
+        let (Some(habits), Some(&first)) = (self.map.get(&destination), syns.first()) else { return false };
+        habits
+            .answered
+            .iter()
+            .filter(|&&at| at >= first)
+            .any(|&at| syns.iter().any(|&syn| at.since(syn).max(syn.since(at)) <= NEAR))
+    }
+
+    /// Whether fresh tuples fare better there than reused ones, an unanswered reused one included.
+    pub fn fresh_fare_better(&self, destination: Endpoint) -> bool {
+        self.map.get(&destination).is_some_and(|habits| {
+            let [fresh_ok, fresh_bad] = habits.fresh;
+            let [reused_ok, reused_bad] = habits.reused;
+            let (fresh, reused) = (fresh_ok + fresh_bad, reused_ok + reused_bad + 1.0);
+            fresh > 0.0 && fresh_ok * reused > reused_ok * fresh
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn server() -> Endpoint {
+        Endpoint::new(Ipv4Addr::new(192, 168, 50, 20), 8443)
+    }
+
+    #[test]
+    fn a_destination_that_went_dark_answered_nobody_after() {
+        let mut seen = Destinations::new(0);
+        seen.record(server(), Mono(10 * SECOND), true, false);
+        assert!(!seen.answered_others(server(), &[Mono(11 * SECOND), Mono(12 * SECOND)]));
+        seen.record(server(), Mono(13 * SECOND), true, false);
+        assert!(seen.answered_others(server(), &[Mono(11 * SECOND), Mono(12 * SECOND)]));
+        assert!(!seen.answered_others(server(), &[Mono(1 * SECOND)]), "too far away in time");
+    }
+
+    #[test]
+    fn fresh_tuples_must_fare_better() {
+        let mut seen = Destinations::new(0);
+        assert!(!seen.fresh_fare_better(server()));
+        seen.record(server(), Mono(SECOND), true, false);
+        assert!(seen.fresh_fare_better(server()));
+        for _ in 0..9 {
+            seen.record(server(), Mono(SECOND), false, false);
+            seen.record(server(), Mono(SECOND), true, true);
+        }
+        assert!(!seen.fresh_fare_better(server()), "fresh 1 of 10, reused 9 of 10");
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut seen = Destinations::new(0);
+        for port in 0..u16::MAX {
+            seen.record(Endpoint::new(Ipv4Addr::LOCALHOST, port), Mono(u64::from(port)), true, false);
+        }
+        assert!(seen.map.len() <= LIMIT && seen.order.len() <= LIMIT);
+    }
+}

@@ -1,0 +1,5 @@
+//! The tracker as a whole, fed with hand-made observations.
+
+mod cases;
+mod properties;
+mod world;

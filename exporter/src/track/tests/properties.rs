@@ -1,0 +1,269 @@
+//! Whatever comes, in any order, twice or not at all: no panic, bounded memory, the same answer to the
+//! same input, and never a cause without its evidence.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::world::{NODE, POD_A, POD_B, tuple};
+use crate::capture::observation::{
+    Direction, Flags, Interface, InterfaceChange, Lost, Mono, Observation, PointKind, Process, ProcessStep, Segment,
+    SocketError, SocketNumbers, SocketStep, Step, TcpState, Timestamps, What,
+};
+use crate::capture::tuple::Tuple;
+use crate::track::attempt::{Attempt, Finding, MAX_STEPS, StoryStep};
+use crate::track::verdict::{Cause, Evidence, Outcome};
+use crate::track::{Options, Tracker};
+
+const MAX_ATTEMPTS: usize = 12;
+const MAX_TENANCIES: usize = 10;
+
+/// Few tuples and few numbers, so that joins, collisions and reuse happen all the time.
+fn any_tuple() -> impl Strategy<Value = Tuple> {
+    (0..3_u8, 0..2_u8, 0..2_u8, any::<bool>()).prop_map(|(host, port, server, back)| {
+        let client = ["10.244.1.11", "10.244.1.12", "192.168.50.10"][usize::from(host)];
+        let there = ["192.168.50.20:8443", "[fd00::20]:8443"][usize::from(server)];
+        let forth = tuple(&format!("{client}:{}", 46_994 + u16::from(port)), there);
+        if back { forth.reversed() } else { forth }
+    })
+}
+
+fn any_number() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => 1000..1006_u32, 2 => 5000..5004_u32, 1 => Just(0), 1 => Just(u32::MAX), 1 => any::<u32>()]
+}
+
+fn any_state() -> impl Strategy<Value = TcpState> {
+    prop_oneof![
+        Just(TcpState::Established),
+        Just(TcpState::SynSent),
+        Just(TcpState::FinWait1),
+        Just(TcpState::FinWait2),
+        Just(TcpState::CloseWait),
+        Just(TcpState::LastAck),
+        Just(TcpState::Close),
+    ]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Connect),
+        2 => Just(Step::ActiveEstablished),
+        2 => Just(Step::PassiveEstablished),
+        2 => any::<bool>().prop_map(|gave_up| Step::Rto { gave_up }),
+        4 => (any_state(), any_state()).prop_map(|(from, to)| Step::State { from, to }),
+    ]
+}
+
+fn any_socket() -> impl Strategy<Value = What> {
+    (1..6_u64, 0..3_u64, any_tuple(), any_step(), any_number(), any_number(), any_number()).prop_map(
+        |(cookie, netns, tuple, step, snd_nxt, snd_una, rcv_nxt)| {
+            let numbers = SocketNumbers { snd_nxt, snd_una, rcv_nxt, ..Default::default() };
+            What::Socket(SocketStep { cookie, netns, tuple, step, numbers })
+        },
+    )
+}
+
+fn any_segment() -> impl Strategy<Value = What> {
+    let flags = prop_oneof![
+        6 => Just(Flags::SYN),
+        4 => Just(Flags::SYN | Flags::ACK),
+        3 => Just(Flags::ACK),
+        2 => Just(Flags::RST),
+        2 => Just(Flags::RST | Flags::ACK),
+        2 => Just(Flags::FIN | Flags::ACK),
+        1 => any::<u8>(),
+    ];
+    let point = prop_oneof![Just(POD_A), Just(POD_B), Just(NODE), Just(99)];
+    let stamps = proptest::option::of((1..5_u32, 0..5_u32).prop_map(|(val, ecr)| Timestamps { val, ecr }));
+    let cookie = proptest::option::of(1..6_u64);
+    (point, any::<bool>(), any_tuple(), flags, any_number(), any_number(), stamps, cookie, 0..3_u32, any::<u16>())
+        .prop_map(|(ifindex, out, tuple, flags, seq, ack, timestamps, cookie, payload, window)| {
+            What::Segment(Segment {
+                ifindex,
+                direction: if out { Direction::Egress } else { Direction::Ingress },
+                tuple,
+                flags: Flags(flags),
+                seq,
+                ack,
+                timestamps,
+                payload,
+                window,
+                mss: 0,
+                wscale: Some(200),
+                ttl: 1,
+                cookie,
+            })
+        })
+}
+
+fn any_what() -> impl Strategy<Value = What> {
+    prop_oneof![
+        12 => any_segment(),
+        8 => any_socket(),
+        2 => (1..6_u64, any_tuple()).prop_map(|(cookie, tuple)| {
+            What::Process(ProcessStep { cookie, netns: 1, process: Process { pid: 7, ..Default::default() }, asked: tuple.dst })
+        }),
+        2 => (1..6_u64, prop_oneof![Just(110), Just(111), Just(113), any::<i32>()])
+            .prop_map(|(cookie, errno)| What::Error(SocketError { cookie, errno })),
+        1 => (0..3_u64).prop_map(|count| What::Lost(Lost { count })),
+        1 => (prop_oneof![Just(POD_A), Just(NODE)], any::<bool>()).prop_map(|(ifindex, there)| {
+            let now = there.then(|| Interface { name: Arc::from("x"), kind: PointKind::PodNic });
+            What::Interface(InterfaceChange { ifindex, now })
+        }),
+    ]
+}
+
+/// Observations with steps of time that may go back, and long silences.
+fn any_history() -> impl Strategy<Value = Vec<Observation>> {
+    let step = prop_oneof![6 => 0..2_000_000_i64, 2 => -500_000_000..1_500_000_000_i64, 1 => Just(700_000_000_000_i64)];
+    proptest::collection::vec((step, any_what()), 0..200).prop_map(|steps| {
+        let mut now = 1_000_000_000_000_i64;
+        steps
+            .into_iter()
+            .map(|(step, what)| {
+                now = (now + step).max(0);
+                Observation { time: Mono(now as u64), what }
+            })
+            .collect()
+    })
+}
+
+fn run(history: &[Observation]) -> Vec<Attempt> {
+    let options = Options {
+        max_attempts: MAX_ATTEMPTS,
+        max_tenancies: MAX_TENANCIES,
+        errors_seen: true,
+        host_netns: 1,
+        ..Options::default()
+    };
+    let mut tracker = Tracker::new(options, Mono(0));
+    for (ifindex, kind) in [(POD_A, PointKind::PodNic), (POD_B, PointKind::PodNic), (NODE, PointKind::NodeNic)] {
+        let now = Some(Interface { name: Arc::from("if"), kind });
+        tracker.observe(&Observation { time: Mono(0), what: What::Interface(InterfaceChange { ifindex, now }) });
+    }
+    let mut found = Vec::new();
+    let mut drain = |tracker: &mut Tracker| {
+        while let Some(Finding::Attempt(attempt)) = tracker.next_finding() {
+            found.push(*attempt);
+        }
+    };
+    for observation in history {
+        tracker.observe(observation);
+        tracker.advance(observation.time);
+        let counts = tracker.counts();
+        assert!(counts.open_attempts <= MAX_ATTEMPTS as u64, "{counts:?}");
+        assert!(counts.tenancies <= MAX_TENANCIES as u64, "{counts:?}");
+        drain(&mut tracker);
+    }
+    tracker.finish_all();
+    drain(&mut tracker);
+    assert_eq!(tracker.counts().open_attempts, 0);
+    found
+}
+
+/// The rules of section 5, read backwards: what a verdict says must stand in the attempt's own record.
+fn evidence_is_there(attempt: &Attempt) {
+    let verdict = &attempt.verdict;
+    assert!(attempt.steps.len() <= MAX_STEPS);
+    assert!(attempt.ended >= attempt.started);
+    assert!(attempt.steps.is_sorted_by_key(|step| step.time));
+    let Some(cause) = verdict.cause else {
+        assert_eq!(verdict.evidence, Evidence::None);
+        assert!(verdict.also.is_empty() && verdict.responsible.is_none());
+        return;
+    };
+    assert!(cause.entry().evidence.contains(&verdict.evidence), "{verdict:?}");
+    assert!(verdict.responsible.is_some());
+    let whole = attempt.steps_dropped == 0;
+    let stale: Vec<u32> = attempt
+        .steps
+        .iter()
+        .filter_map(|step| match step.step {
+            StoryStep::StaleAck { ack, .. } => Some(ack),
+            StoryStep::Reset { by_client: true, seq } => Some(seq),
+            _ => None,
+        })
+        .collect();
+    // A RST of the client's own (it closed with data unread, say) is no proof of anything.
+    let wrongly_answered = attempt.steps.iter().any(|s| matches!(s.step, StoryStep::StaleAck { .. }));
+    let answered = attempt.steps.iter().any(|s| matches!(s.step, StoryStep::SynAck | StoryStep::Established));
+    let over = !matches!(verdict.outcome, Outcome::Established | Outcome::Pending);
+    for cause in std::iter::once(cause).chain(verdict.also.iter().copied()) {
+        match cause {
+            Cause::SourcePortReuse => {
+                assert!(!whole || !stale.is_empty(), "{attempt:#?}");
+                let owner = attempt.previous_owner.as_ref().expect("an owner");
+                assert_ne!(owner.serial, attempt.serial);
+                if let (Some(end), Evidence::Exact, true) = (owner.client_end, verdict.evidence, whole) {
+                    assert!(stale.iter().any(|&ack| ack == end || ack == end.wrapping_add(1)), "{attempt:#?}");
+                }
+            }
+            Cause::UnexpectedAck => {
+                assert!(!whole || !stale.is_empty());
+            }
+            Cause::SourcePortReuseSuspected => {
+                assert!(over && attempt.reused && attempt.previous_owner.is_some() && !wrongly_answered);
+            }
+            Cause::DroppedInNode => {
+                assert!(over && !attempt.lossy && attempt.syns >= 2);
+                assert!(attempt.sightings.iter().all(|sighting| sighting.direction == Direction::Ingress));
+            }
+            Cause::NoResponse => {
+                assert!(over && !answered && !wrongly_answered && !attempt.lossy);
+                assert!(attempt.sightings.iter().any(|sighting| sighting.direction == Direction::Egress));
+            }
+            Cause::SynLost => {
+                assert!(attempt.syns > 1 && !wrongly_answered);
+                assert!(matches!(verdict.outcome, Outcome::Established | Outcome::Refused));
+            }
+            Cause::ConnectionRefused => {
+                assert_eq!(verdict.outcome, Outcome::Refused);
+                let reset = |s: &StoryStep| matches!(s, StoryStep::Reset { by_client: false, .. });
+                assert!(!whole || attempt.steps.iter().any(|step| reset(&step.step)));
+            }
+            Cause::ClientAborted => {
+                assert_eq!(verdict.outcome, Outcome::Aborted);
+                assert!(!answered && attempt.syns <= 1);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_history_gives_bounded_deterministic_and_founded_verdicts(history in any_history()) {
+        let found = run(&history);
+        prop_assert_eq!(format!("{:?}", found), format!("{:?}", run(&history)));
+        found.iter().for_each(evidence_is_there);
+        let mut serials: Vec<u64> = found.iter().map(|attempt| attempt.serial).collect();
+        serials.sort_unstable();
+        serials.dedup();
+        prop_assert_eq!(serials.len(), found.len(), "each attempt is reported once");
+    }
+
+    #[test]
+    fn shuffled_doubled_and_lost_observations_change_no_rule(
+        history in any_history(),
+        swaps in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..40),
+        doubled in proptest::collection::vec(any::<prop::sample::Index>(), 0..20),
+        lost in proptest::collection::vec(any::<prop::sample::Index>(), 0..20),
+    ) {
+        let mut history = history;
+        if !history.is_empty() {
+            for (a, b) in swaps {
+                let (a, b) = (a.index(history.len()), b.index(history.len()));
+                history.swap(a, b);
+            }
+            for at in doubled {
+                let observation = history[at.index(history.len())].clone();
+                history.push(observation);
+            }
+            for at in lost {
+                if !history.is_empty() {
+                    history.remove(at.index(history.len()));
+                }
+            }
+        }
+        run(&history).iter().for_each(evidence_is_there);
+    }
+}

@@ -1,0 +1,317 @@
+//! The tracker: the table of open attempts and the passing of time.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::quality::FixedState;
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::attempt::{Finding, Role};
+use super::destination::Destinations;
+use super::ledger::{Ledger, SharedProcess};
+use super::open::Open;
+use super::witness::Witnesses;
+use super::{Counts, Options, report};
+use crate::capture::observation::{Interface, Mono, Observation, Process, ProcessStep, What};
+use crate::capture::tuple::Tuple;
+
+/// An attempt whose client socket is here ends by its socket; this is for the case that the end was lost.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(900);
+/// A client with no socket in sight: longer than the longest gap between two SYNs (64 s), twice.
+const UNSEEN_PATIENCE: Duration = Duration::from_secs(135);
+/// An attempt from outside: the handshake's last segment is not captured, so it ends by the accepted
+/// socket or not at all.
+const FOREIGN_PATIENCE: Duration = Duration::from_secs(20);
+/// connect() calls whose SYN has not been seen.
+const CALL_PATIENCE: Duration = Duration::from_secs(10);
+const MAX_CALLS: usize = 16_384;
+/// Candidates for one ISN that are worth comparing.
+const MAX_SAME_ISN: usize = 16;
+/// Distinct processes shared between tenancies.
+const MAX_PROCESSES: usize = 8_192;
+
+pub(super) type Map<K, V> = HashMap<K, V, FixedState>;
+
+/// Observations and time in, findings out.
+pub struct Tracker {
+    pub(super) options: Options,
+    pub(super) started: Mono,
+    pub(super) now: Mono,
+    pub(super) open: Slab<Open>,
+    pub(super) by_cookie: Map<u64, usize>,
+    pub(super) by_tuple: Map<Tuple, usize>,
+    pub(super) by_isn: Map<u32, SmallVec<[usize; 2]>>,
+    pub(super) calls: Map<u64, (Mono, ProcessStep)>,
+    pub(super) calls_order: VecDeque<(Mono, u64)>,
+    pub(super) interfaces: Map<u32, Interface>,
+    pub(super) ledger: Ledger,
+    pub(super) destinations: Destinations,
+    pub(super) witnesses: Witnesses,
+    pub(super) last_lost: Option<Mono>,
+    pub(super) counts: Counts,
+    processes: Map<Process, SharedProcess>,
+    timers: BinaryHeap<Reverse<(Mono, usize, u64)>>,
+    /// Serial and slot of attempts from outside, and of all others, oldest first.
+    foreign: VecDeque<(u64, usize)>,
+    local: VecDeque<(u64, usize)>,
+    next_serial: u64,
+    findings: VecDeque<Finding>,
+}
+
+impl Tracker {
+    /// A tracker that starts to see at `start`.
+    pub fn new(options: Options, start: Mono) -> Self {
+        let seed = options.hash_seed;
+        let hasher = || FixedState::with_seed(seed);
+        Self {
+            ledger: Ledger::new(options.max_tenancies, options.reuse_window, options.hash_seed),
+            destinations: Destinations::new(options.hash_seed),
+            witnesses: Witnesses::new(options.hash_seed),
+            options,
+            started: start,
+            now: start,
+            open: Slab::new(),
+            by_cookie: Map::with_hasher(hasher()),
+            by_tuple: Map::with_hasher(hasher()),
+            by_isn: Map::with_hasher(hasher()),
+            calls: Map::with_hasher(hasher()),
+            calls_order: VecDeque::new(),
+            interfaces: Map::with_hasher(hasher()),
+            last_lost: None,
+            counts: Counts::default(),
+            processes: Map::with_hasher(hasher()),
+            timers: BinaryHeap::new(),
+            foreign: VecDeque::new(),
+            local: VecDeque::new(),
+            next_serial: 1,
+            findings: VecDeque::new(),
+        }
+    }
+
+    /// Takes in one observation.
+    pub fn observe(&mut self, observation: &Observation) {
+        self.counts.observations += 1;
+        let time = observation.time;
+        match &observation.what {
+            What::Process(step) => self.on_call(time, step),
+            What::Socket(step) => self.on_socket(time, step),
+            What::Segment(segment) => self.on_segment(time, segment),
+            What::Error(error) => {
+                if let Some(&at) = self.by_cookie.get(&error.cookie)
+                    && let Some(open) = self.open.get_mut(at)
+                {
+                    open.errno = Some(error.errno);
+                }
+            }
+            What::Interface(change) => {
+                match &change.now {
+                    Some(interface) => self.interfaces.insert(change.ifindex, interface.clone()),
+                    None => self.interfaces.remove(&change.ifindex),
+                };
+            }
+            What::Lost(lost) => {
+                self.counts.lost += lost.count;
+                self.last_lost = Some(self.last_lost.map_or(time, |last| last.max(time)));
+            }
+        }
+    }
+
+    /// Lets time pass: attempts that are due become findings. Time never runs backwards.
+    pub fn advance(&mut self, now: Mono) {
+        self.now = self.now.max(now);
+        while let Some(&Reverse((due, at, serial))) = self.timers.peek() {
+            if due > self.now {
+                break;
+            }
+            self.timers.pop();
+            let Some(open) = self.open.get(at).filter(|open| open.serial == serial) else { continue };
+            let due = self.due(open);
+            if due > self.now {
+                self.timers.push(Reverse((due, at, serial)));
+            } else {
+                self.finish(at, false);
+            }
+        }
+        while let Some(&(time, cookie)) = self.calls_order.front() {
+            if self.now.since(time) < CALL_PATIENCE {
+                break;
+            }
+            self.forget_oldest_call(cookie, time);
+        }
+        self.ledger.expire(self.now);
+    }
+
+    /// The next finding, oldest first.
+    pub fn next_finding(&mut self) -> Option<Finding> {
+        self.findings.pop_front()
+    }
+
+    /// Ends everything that is open: what has an outcome is judged, the rest is `pending`.
+    pub fn finish_all(&mut self) {
+        let mut slots: Vec<(u64, usize)> = self.open.iter().map(|(at, open)| (open.serial, at)).collect();
+        slots.sort_unstable();
+        for (_, at) in slots {
+            self.finish(at, true);
+        }
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            open_attempts: self.open.len() as u64,
+            tenancies: self.ledger.len() as u64,
+            evicted_tenancies: self.ledger.evicted(),
+            ..self.counts
+        }
+    }
+
+    /// How far back the ledger reaches: everything that ended later is remembered.
+    pub fn horizon(&self) -> Mono {
+        self.started.max(self.ledger.horizon()).max(self.now.minus(self.options.reuse_window))
+    }
+
+    /// Puts a new attempt into the table and returns its slot.
+    pub(super) fn insert(&mut self, isn: u32, time: Mono, foreign: bool) -> usize {
+        self.make_room(foreign);
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let at = self.open.insert(Open::new(serial, isn, time));
+        let same = self.by_isn.entry(isn).or_default();
+        if same.len() < MAX_SAME_ISN {
+            same.push(at);
+        }
+        if foreign { &mut self.foreign } else { &mut self.local }.push_back((serial, at));
+        self.timer(at);
+        at
+    }
+
+    /// Sets the timer of an attempt by what is known of it now.
+    pub(super) fn timer(&mut self, at: usize) {
+        if let Some(open) = self.open.get(at) {
+            self.timers.push(Reverse((self.due(open), at, open.serial)));
+        }
+    }
+
+    /// Files an attempt under a tuple; the latest holder of a tuple gets its segments.
+    pub(super) fn file(&mut self, at: usize, tuple: Tuple) {
+        self.by_tuple.insert(tuple, at);
+    }
+
+    /// One copy of each process for all its tenancies.
+    pub(super) fn shared(&mut self, process: &Process) -> SharedProcess {
+        if let Some(shared) = self.processes.get(process) {
+            return shared.clone();
+        }
+        if self.processes.len() >= MAX_PROCESSES {
+            self.processes.clear();
+        }
+        let shared = Arc::new(process.clone());
+        self.processes.insert(process.clone(), shared.clone());
+        shared
+    }
+
+    /// Remembers a connect() until its SYN is about to leave.
+    fn on_call(&mut self, time: Mono, step: &ProcessStep) {
+        while self.calls_order.len() >= MAX_CALLS {
+            let Some(&(time, cookie)) = self.calls_order.front() else { break };
+            self.forget_oldest_call(cookie, time);
+        }
+        self.calls.insert(step.cookie, (time, step.clone()));
+        self.calls_order.push_back((time, step.cookie));
+    }
+
+    fn forget_oldest_call(&mut self, cookie: u64, time: Mono) {
+        self.calls_order.pop_front();
+        if self.calls.get(&cookie).is_some_and(|&(called, _)| called == time) {
+            self.calls.remove(&cookie);
+        }
+    }
+
+    /// When an attempt is to be finished, by what is known of it.
+    fn due(&self, open: &Open) -> Mono {
+        let settled = |time: Mono| time.plus(self.options.settle);
+        if let Some(over) = open.established.or(open.closed) {
+            return settled(over);
+        }
+        if open.client.is_some() {
+            return open.touched.plus(SOCKET_PATIENCE);
+        }
+        if let Some(over) = open.refused.or(open.server.as_ref().map(|server| server.established)) {
+            return settled(over);
+        }
+        match (open.role(), open.syn_ack) {
+            (Role::Client | Role::Transit, Some(syn_ack)) => settled(syn_ack.time),
+            (Role::Client, None) => open.touched.plus(UNSEEN_PATIENCE),
+            _ => open.touched.plus(FOREIGN_PATIENCE),
+        }
+    }
+
+    /// Takes an attempt out of the table and reports it. `flush` ends what has no outcome as pending.
+    pub(super) fn finish(&mut self, at: usize, flush: bool) {
+        let Some(open) = self.open.try_remove(at) else { return };
+        if let Some(same) = self.by_isn.get_mut(&open.isn) {
+            same.retain(|slot| *slot != at);
+            if same.is_empty() {
+                self.by_isn.remove(&open.isn);
+            }
+        }
+        for tuple in open.tuples() {
+            if self.by_tuple.get(&tuple) == Some(&at) {
+                self.by_tuple.remove(&tuple);
+            }
+        }
+        if let Some(client) = &open.client
+            && self.by_cookie.get(&client.cookie) == Some(&at)
+        {
+            self.by_cookie.remove(&client.cookie);
+        }
+        self.counts.finished_attempts += 1;
+        if !open.quiet {
+            let attempt = report::report(self, open, flush);
+            self.findings.push_back(Finding::Attempt(Box::new(attempt)));
+        }
+    }
+
+    /// Keeps the table within its bound. Attempts from outside have a quarter of it, so that a flood of
+    /// SYNs from there costs no attempt of this node.
+    fn make_room(&mut self, foreign: bool) {
+        let limit = self.options.max_attempts.max(4);
+        prune(&mut self.foreign, &self.open);
+        prune(&mut self.local, &self.open);
+        if foreign && self.foreign.len() >= limit / 4 {
+            self.evict(true);
+        }
+        while self.open.len() >= limit {
+            let was = self.open.len();
+            self.evict(!self.foreign.is_empty());
+            if self.open.len() == was {
+                break;
+            }
+        }
+    }
+
+    fn evict(&mut self, foreign: bool) {
+        let queue = if foreign { &mut self.foreign } else { &mut self.local };
+        while let Some((serial, at)) = queue.pop_front() {
+            if self.open.get(at).is_some_and(|open| open.serial == serial) {
+                self.counts.evicted_attempts += 1;
+                self.finish(at, true);
+                return;
+            }
+        }
+    }
+}
+
+/// Drops finished attempts from the front of a queue, and from its middle when they are most of it.
+fn prune(queue: &mut VecDeque<(u64, usize)>, open: &Slab<Open>) {
+    let lives = |&(serial, at): &(u64, usize)| open.get(at).is_some_and(|open| open.serial == serial);
+    while queue.front().is_some_and(|entry| !lives(entry)) {
+        queue.pop_front();
+    }
+    if queue.len() > 2 * open.len() + 64 {
+        queue.retain(lives);
+    }
+}
