@@ -1,1 +1,4 @@
 //! The commands.
+
+pub mod clean;
+pub mod doctor;
