@@ -1,5 +1,7 @@
 //! Capture: what the kernel saw, as observations. Nothing else in the project knows eBPF.
 
+#[cfg(feature = "live")]
+pub mod live;
 pub mod observation;
 pub mod probe;
 pub mod tuple;

@@ -1,1 +1,34 @@
-//! Placeholder.
+//! Encode: attempts in OpenTelemetry's words.
+//!
+//! [`Encoder`] makes spans of a described attempt. Log records and metrics are to be made from the
+//! same [`facts`], so that all signals tell one story.
+
+pub mod attributes;
+pub mod events;
+pub mod facts;
+pub mod forward;
+pub mod ids;
+pub mod links;
+pub mod names;
+pub mod spans;
+mod verdict_text;
+
+pub use spans::{Encoded, Encoder, Options};
+pub use verdict_text::{error_type, explanation};
+
+use crate::track::attempt::Attempt;
+
+/// What goes first when there is too much, and last when nothing fits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Priority {
+    /// A clean success: subject to sampling, first to be dropped.
+    Success,
+    /// Failed, slow, or on a reused port: always kept, last to be dropped.
+    Failure,
+}
+
+/// The priority of an attempt (design section 7, volume).
+pub fn priority(attempt: &Attempt) -> Priority {
+    let faulty = attempt.verdict.cause.is_some_and(|cause| cause.entry().fault);
+    if attempt.failed() || attempt.slow() || attempt.reused || faulty { Priority::Failure } else { Priority::Success }
+}

@@ -3,6 +3,18 @@
 //! Nothing else in the project knows Kubernetes, systemd or the static list: the rest asks
 //! [`Identify`] and gets resource attributes.
 
+pub mod cgroup;
+pub mod chain;
+pub mod clock;
+pub mod describe;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod host;
+pub mod names;
+pub mod node;
+pub mod static_list;
+pub mod unit;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

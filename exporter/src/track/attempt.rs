@@ -221,3 +221,44 @@ pub struct PreviousOwner {
     /// See `client_end`.
     pub server_end: Option<u32>,
 }
+
+impl Attempt {
+    /// The tuple nearest to the client that is known: its socket's, else that of the first sighting,
+    /// else the wire's, else the server's.
+    pub fn client_tuple(&self) -> Option<Tuple> {
+        let socket = self.client.as_ref().map(|socket| socket.tuple);
+        let sighted = || self.sightings.first().map(|sighting| sighting.tuple);
+        let wire = || self.wire.first().copied();
+        let server = || self.server.as_ref().map(|socket| socket.tuple);
+        socket.or_else(sighted).or_else(wire).or_else(server)
+    }
+
+    /// What the application asked for; where that was not seen, what its socket or its first SYN was sent to.
+    pub fn destination(&self) -> Option<Endpoint> {
+        let asked = self.client.as_ref().and_then(|socket| socket.asked);
+        asked.or_else(|| self.client_tuple().map(|tuple| tuple.dst))
+    }
+
+    /// From the start to the outcome.
+    pub fn duration(&self) -> Duration {
+        self.ended.since(self.started)
+    }
+
+    /// Whether it went wrong for the application. One that it gave up itself is a failure if the
+    /// packets show a fault, or if a SYN had to be sent again and no cause could be told.
+    pub fn failed(&self) -> bool {
+        match self.verdict.outcome {
+            Outcome::Established | Outcome::Pending => false,
+            Outcome::Aborted => self.verdict.cause.map_or(self.syns > 1, |cause| cause.entry().fault),
+            Outcome::Refused | Outcome::TimedOut | Outcome::Unreachable | Outcome::Failed => true,
+        }
+    }
+
+    /// Whether the application waited: half a second or more, or for a SYN to be sent again.
+    pub fn slow(&self) -> bool {
+        self.duration() >= SLOW || self.syns > 1
+    }
+}
+
+/// From when an attempt counts as slow (design section 7).
+pub const SLOW: Duration = Duration::from_millis(500);

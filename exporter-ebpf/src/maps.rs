@@ -1,0 +1,99 @@
+//! The maps and constants that the programs share, and the way into the ring buffer.
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::ring_buf::{RingBuf, RingBufEntry};
+use aya_ebpf::maps::{Array, PerCpuArray};
+use synspan_ebpf::record::{Header, counter};
+
+/// All records, of all programs. User space sets the size.
+#[map]
+static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// What was counted, by [`counter`]'s indexes.
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+
+/// Slots of [`PENDING`]; a power of two.
+pub const PENDING_SLOTS: u32 = 1 << PENDING_BITS;
+/// Bits of a slot's number.
+pub const PENDING_BITS: u32 = 14;
+
+/// SYNs that wait for an answer, directly mapped by a hash of interface and tuple (see `wire`).
+#[map]
+pub static PENDING: Array<u64> = Array::with_max_entries(PENDING_SLOTS, 0);
+
+/// Room for a segment's TCP options: reading the stack at a variable offset needs kernel 5.12.
+#[map]
+pub static OPTIONS: PerCpuArray<[u8; 64]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Half the ring buffer's size in bytes; beyond it the reader is woken.
+#[unsafe(no_mangle)]
+static RING_HALF: Global<u64> = Global::new(4 << 20);
+
+/// 1 where `sock_ops` may ask for the network namespace's cookie (kernel 5.15).
+#[unsafe(no_mangle)]
+pub static NETNS_COOKIE: Global<u32> = Global::new(0);
+
+/// Secret of this run, so that nobody outside can aim at a slot of [`PENDING`].
+#[unsafe(no_mangle)]
+pub static HASH_SEED: Global<u64> = Global::new(0);
+
+/// Past this fill, how many bytes of records still wake the reader. It polls by itself as well, so
+/// waking it once per crossing is enough, and a wake-up costs a hundred times a record.
+const WAKE_BAND: u64 = 4096;
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(index: u32) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: the verifier has checked the pointer, and the slot belongs to this CPU.
+        unsafe { *slot = (*slot).wrapping_add(1) };
+    }
+}
+
+/// The monotonic time in nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper takes nothing and cannot fail.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The head of a record of type `T` that happens at `time_ns`.
+#[inline(always)]
+pub fn header<T>(kind: u16, time_ns: u64) -> Header {
+    Header { time_ns, kind, size: size_of::<T>() as u16, reserved: 0 }
+}
+
+/// Room for a record, or none and a count where the ring is full.
+#[inline(always)]
+pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
+    let entry = RECORDS.reserve::<T>(0);
+    if entry.is_none() {
+        count(counter::LOST_RING);
+    }
+    entry
+}
+
+/// Hands a record over. The reader polls; it is woken only when the ring is half full.
+#[inline(always)]
+pub fn submit<T>(entry: RingBufEntry<T>) {
+    let filled = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
+    let wake = filled.wrapping_sub(RING_HALF.load()) < WAKE_BAND;
+    entry.submit(u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+}
+
+/// The v4-mapped form of an IPv4 address that is a word in network order.
+#[inline(always)]
+pub fn mapped(address: u32) -> [u32; 4] {
+    [0, 0, 0xffff_u32.to_be(), address]
+}
+
+/// The bytes of an address that is four words in network order.
+#[inline(always)]
+pub fn bytes(words: [u32; 4]) -> [u8; 16] {
+    // SAFETY: both are sixteen plain bytes.
+    unsafe { core::mem::transmute(words) }
+}

@@ -1,0 +1,90 @@
+//! The TCP options of a segment that is reported (RFC 9293 3.2, RFC 7323).
+
+use aya_ebpf::bindings::__sk_buff;
+use synspan_ebpf::record::{OPTION_CUT, OPTION_TIMESTAMP, OPTION_WSCALE, counter};
+
+use super::headers::Place;
+use super::load;
+use crate::maps::{OPTIONS, count};
+
+const END: u8 = 0;
+const NOP: u8 = 1;
+const MSS: u8 = 2;
+const WSCALE: u8 = 3;
+const TIMESTAMP: u8 = 8;
+
+/// Most options looked at; a segment with more is marked as cut.
+const MOST: u32 = 16;
+
+/// What the options say.
+#[derive(Clone, Copy)]
+pub struct Read {
+    /// Bits of `OPTION_*`.
+    pub bits: u8,
+    pub wscale: u8,
+    pub mss: u16,
+    pub tsval: u32,
+    pub tsecr: u32,
+}
+
+/// Reads the options of the segment whose TCP header is at `transport` and is `header_bytes` long.
+///
+/// # Safety
+///
+/// `skb` is the program's context.
+#[inline(always)]
+pub unsafe fn read(skb: *mut __sk_buff, place: Place, transport: u32, header_bytes: u32) -> Read {
+    let mut read = Read { bits: OPTION_CUT, wscale: 0, mss: 0, tsval: 0, tsecr: 0 };
+    let len = header_bytes.wrapping_sub(20) & 63;
+    if header_bytes < 20 {
+        return read;
+    }
+    if len == 0 {
+        read.bits = 0;
+        return read;
+    }
+    let Some(room) = OPTIONS.get_ptr_mut(0) else { return read };
+    // SAFETY: the room is this CPU's own, this program is not interrupted by another of its kind, and
+    // no index reaches 64.
+    unsafe {
+        let room = room.cast::<u8>();
+        if load(skb, place, transport + 20, room, len) != 0 {
+            count(counter::UNREADABLE);
+            return read;
+        }
+        let byte = |at: u32| *room.add((at & 63) as usize);
+        let word = |at: u32| u32::from_be_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
+        let mut at = 0;
+        for _ in 0..MOST {
+            if at >= len {
+                read.bits &= !OPTION_CUT;
+                break;
+            }
+            let kind = byte(at);
+            if kind == END {
+                read.bits &= !OPTION_CUT;
+                break;
+            }
+            if kind == NOP {
+                at += 1;
+                continue;
+            }
+            let size = u32::from(byte(at + 1));
+            if size < 2 || at + size > len {
+                break;
+            }
+            if kind == TIMESTAMP && size == 10 {
+                read.tsval = word(at + 2);
+                read.tsecr = word(at + 6);
+                read.bits |= OPTION_TIMESTAMP;
+            } else if kind == MSS && size == 4 {
+                read.mss = u16::from_be_bytes([byte(at + 2), byte(at + 3)]);
+            } else if kind == WSCALE && size == 3 {
+                read.wscale = byte(at + 2);
+                read.bits |= OPTION_WSCALE;
+            }
+            at += size;
+        }
+        read
+    }
+}

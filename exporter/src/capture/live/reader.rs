@@ -1,0 +1,218 @@
+//! The thread that empties the ring buffer and hands observations on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use ipnet::IpNet;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::time::{ClockId, clock_gettime};
+use synspan_ebpf::record::counter;
+
+use super::object::CounterMap;
+use crate::capture::observation::{InterfaceChange, Lost, Mono, Observation, What};
+use crate::capture::tuple::Addr;
+use super::decode::decode;
+
+/// How often the ring is emptied; the programs wake the reader before, when it is half full.
+const PERIOD: Duration = Duration::from_millis(10);
+/// Most records handed on at once.
+const BATCH: usize = 512;
+
+const RING: u64 = 0;
+const STOP: u64 = 1;
+
+/// Who takes the observations. Called in one thread.
+pub trait Sink: Send {
+    /// Takes some observations, in the order of the kernel's writing, which is nearly that of time.
+    fn observations(&mut self, batch: &[Observation]);
+    /// Time has passed: all that happened before `now` has been handed over. Called every 10 ms or so.
+    fn tick(&mut self, now: Mono);
+}
+
+/// The counters that capture's threads share.
+pub struct Shared {
+    /// Those of the programs.
+    pub map: CounterMap,
+    /// Records that made no sense.
+    pub undecodable: AtomicU64,
+    /// Hooks attached now.
+    pub attached: AtomicU64,
+    /// Hooks that should be attached and could not be.
+    pub blind: AtomicU64,
+}
+
+impl Shared {
+    /// One of the programs' counters, over all CPUs.
+    pub fn counter(&self, index: u32) -> u64 {
+        // The map is an array with that index; the call fails only if the kernel is out of memory.
+        self.map.get(&index, 0).map_or(0, |values| values.iter().copied().fold(0, u64::wrapping_add))
+    }
+}
+
+/// The monotonic time.
+pub fn now() -> Mono {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    Mono(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The reader's state.
+pub struct Reader<S> {
+    pub ring: RingBuf<MapData>,
+    pub shared: Arc<Shared>,
+    pub changes: Receiver<(Mono, InterfaceChange)>,
+    pub exclude: Vec<IpNet>,
+    pub sink: S,
+    pub lost: u64,
+    /// Interfaces that went: told only after one more look into the ring, where segments of theirs may be.
+    pub going: BTreeMap<u32, Mono>,
+}
+
+impl<S: Sink> Reader<S> {
+    /// Runs until the other end of `stop` is closed, then empties the ring once more.
+    ///
+    /// # Errors
+    ///
+    /// Those of epoll; none is expected.
+    pub fn run(mut self, stop: &impl AsFd) -> io::Result<S> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        // Edge-triggered: a ring that is not empty would else wake us at once, again and again.
+        epoll.add(&self.ring, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, RING))?;
+        epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        let period = u16::try_from(PERIOD.as_millis()).unwrap_or(u16::MAX);
+        loop {
+            let mut events = [EpollEvent::empty(); 2];
+            let ready = match epoll.wait(&mut events, period) {
+                Ok(ready) => ready,
+                Err(nix::Error::EINTR) => 0,
+                Err(e) => return Err(e.into()),
+            };
+            self.empty();
+            if events[..ready].iter().any(|e| e.data() == STOP) {
+                self.empty();
+                return Ok(self.sink);
+            }
+        }
+    }
+
+    /// Hands on all that is in the ring.
+    fn empty(&mut self) {
+        let mut ticked = now();
+        loop {
+            let before = now();
+            let mut batch = Vec::with_capacity(BATCH);
+            let drained = self.read(&mut batch);
+            let last = batch.last().map_or(before, |o| o.time);
+            self.interfaces(&mut batch);
+            self.losses(&mut batch, last);
+            if !batch.is_empty() {
+                self.sink.observations(&batch);
+            }
+            if drained {
+                self.sink.tick(before);
+                return;
+            }
+            // Under load the ring is never empty; what is left in it is younger than the last record.
+            if before.since(ticked) >= PERIOD {
+                ticked = before;
+                self.sink.tick(last.min(before));
+            }
+        }
+    }
+
+    /// Reads a batch; true if the ring is empty now.
+    fn read(&mut self, batch: &mut Vec<Observation>) -> bool {
+        while batch.len() < BATCH {
+            let Some(record) = self.ring.next() else { return true };
+            match decode(&record) {
+                Ok(observation) if excluded(&self.exclude, &observation.what) => (),
+                Ok(observation) => batch.push(observation),
+                Err(error) => {
+                    if self.shared.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
+                        tracing::error!(%error, "a record of the eBPF programs makes no sense; more of the kind are only counted");
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Puts what became of interfaces into its place. A change is sent before the first segment can be
+    /// written, so what is in the channel after the ring was read goes before the batch; that an
+    /// interface went goes after the next batch.
+    fn interfaces(&mut self, batch: &mut Vec<Observation>) {
+        let gone = std::mem::take(&mut self.going);
+        let mut first = Vec::new();
+        let mut gone: BTreeMap<u32, Mono> = gone;
+        while let Ok((time, change)) = self.changes.try_recv() {
+            if change.now.is_none() {
+                self.going.insert(change.ifindex, time);
+            } else {
+                self.going.remove(&change.ifindex);
+                gone.remove(&change.ifindex);
+                first.push(Observation { time, what: What::Interface(change) });
+            }
+        }
+        batch.extend(gone.into_iter().map(|(ifindex, time)| Observation {
+            time,
+            what: What::Interface(InterfaceChange { ifindex, now: None }),
+        }));
+        if !first.is_empty() {
+            batch.splice(..0, first);
+        }
+    }
+
+    /// Says what was lost up to here.
+    fn losses(&mut self, batch: &mut Vec<Observation>, time: Mono) {
+        let lost = self.shared.counter(counter::LOST_RING);
+        let count = lost.saturating_sub(self.lost);
+        if count > 0 {
+            self.lost = lost;
+            batch.push(Observation { time, what: What::Lost(Lost { count }) });
+        }
+    }
+}
+
+/// Whether an observation is of an address that is left out.
+fn excluded(networks: &[IpNet], what: &What) -> bool {
+    if networks.is_empty() {
+        return false;
+    }
+    let within = |addr: Addr| {
+        let ip = addr.ip();
+        networks.iter().any(|n| n.contains(&ip))
+    };
+    match what {
+        What::Process(step) => within(step.asked.addr),
+        What::Socket(step) => within(step.tuple.src.addr) || within(step.tuple.dst.addr),
+        What::Segment(segment) => within(segment.tuple.src.addr) || within(segment.tuple.dst.addr),
+        What::Error(_) | What::Interface(_) | What::Lost(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::observation::{Process, ProcessStep, SocketError};
+    use crate::capture::tuple::Endpoint;
+
+    #[test]
+    fn excluded_networks() {
+        let networks: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        let asked = |text: &str| {
+            let asked = Endpoint::from(text.parse::<std::net::SocketAddr>().unwrap());
+            What::Process(ProcessStep { cookie: 1, netns: 1, process: Process::default(), asked })
+        };
+        assert!(excluded(&networks, &asked("10.1.2.3:80")));
+        assert!(excluded(&networks, &asked("[::ffff:10.1.2.3]:80")));
+        assert!(excluded(&networks, &asked("[2001:db8::1]:80")));
+        assert!(!excluded(&networks, &asked("192.168.1.1:80")));
+        assert!(!excluded(&[], &asked("10.1.2.3:80")));
+        assert!(!excluded(&networks, &What::Error(SocketError { cookie: 1, errno: 110 })));
+    }
+}

@@ -1,0 +1,76 @@
+//! Span events: an attempt's story, step by step.
+
+use opentelemetry_proto::tonic::trace::v1::span::Event;
+
+use super::attributes::Attributes;
+use super::names::{event, otel};
+use crate::capture::tuple::Tuple;
+use crate::identify::clock::WallClock;
+use crate::track::attempt::{Attempt, MAX_STEPS, StoryStep, TimedStep};
+
+/// The events of an attempt, at most [`MAX_STEPS`], and how many more there were.
+pub fn of_attempt(attempt: &Attempt, clock: WallClock) -> (Vec<Event>, u32) {
+    let events: Vec<Event> = attempt.steps.iter().take(MAX_STEPS).map(|step| of_step(attempt, step, clock)).collect();
+    let cut = u32::try_from(attempt.steps.len().saturating_sub(events.len())).unwrap_or(u32::MAX);
+    (events, attempt.steps_dropped.saturating_add(cut))
+}
+
+/// Whether the numbers of segments that belong to the previous connection may leave the node: for a
+/// connection that is open still they would help an attacker (design section 6).
+fn may_tell_numbers(attempt: &Attempt) -> bool {
+    attempt.previous_owner.as_ref().is_none_or(|owner| owner.closed.is_some())
+}
+
+fn of_step(attempt: &Attempt, step: &TimedStep, clock: WallClock) -> Event {
+    let mut attributes = Attributes::with_capacity(7);
+    match step.point.map(|at| attempt.sightings.get(at)) {
+        Some(Some(sighting)) => {
+            attributes.str(event::POINT, sighting.kind.as_str());
+            attributes.str(otel::NETWORK_INTERFACE_NAME, &sighting.interface);
+        }
+        Some(None) => {}
+        None => attributes.str(event::POINT, "socket"),
+    }
+    let tells = may_tell_numbers(attempt);
+    let name = match step.step {
+        StoryStep::Syn { retry, tuple } => {
+            put_tuple(&mut attributes, tuple);
+            if retry == 0 {
+                event::SYN
+            } else {
+                attributes.int(event::RETRY, retry);
+                event::SYN_RETRANSMISSION
+            }
+        }
+        StoryStep::SynAck => event::SYN_ACK,
+        StoryStep::StaleAck { seq, ack } => {
+            if tells {
+                attributes.int(event::SEQ, seq);
+                attributes.int(event::ACK, ack);
+            }
+            event::STALE_ACK
+        }
+        StoryStep::Reset { by_client, seq } => {
+            attributes.str(event::SENT_BY, if by_client { "client" } else { "server" });
+            // The client's RST carries the stale acknowledgement number as its own.
+            if tells {
+                attributes.int(event::SEQ, seq);
+            }
+            event::RST
+        }
+        StoryStep::GaveUp => event::GAVE_UP,
+        StoryStep::Established => event::ESTABLISHED,
+        StoryStep::Closed => event::CLOSED,
+    };
+    Event {
+        time_unix_nano: clock.unix_nanos(step.time),
+        name: name.to_owned(),
+        attributes: attributes.finish(),
+        dropped_attributes_count: 0,
+    }
+}
+
+fn put_tuple(attributes: &mut Attributes, tuple: Tuple) {
+    attributes.endpoint(otel::SOURCE_ADDRESS, otel::SOURCE_PORT, tuple.src);
+    attributes.endpoint(otel::DESTINATION_ADDRESS, otel::DESTINATION_PORT, tuple.dst);
+}

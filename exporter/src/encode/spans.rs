@@ -1,0 +1,296 @@
+//! Attempts as spans: `tcp connect`, `tcp forward`, `tcp accept`.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+
+use super::attributes::{Attributes, of_identity};
+use super::forward::Forward;
+use super::ids::{self, SpanId, SpanRole};
+use super::links::{HAS_IS_REMOTE, IS_REMOTE, TRACE_FLAGS};
+use super::names::{SCHEMA_URL, SCOPE, link, otel, resource, span, verdict};
+use super::{Priority, error_type, events, explanation, facts, links, priority};
+use crate::capture::observation::Mono;
+use crate::identify::Identity;
+use crate::identify::describe::Described;
+use crate::track::attempt::{Attempt, Role, ServerSocket, StoryStep};
+use crate::track::trace_id::{IdKey, TraceId};
+use crate::track::verdict::{Cause, Outcome};
+
+/// How spans are made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This node's name: part of the ids of its spans, so no two nodes may share it.
+    pub node_name: Arc<str>,
+    /// Addresses whose nodes run an agent of their own (`tracking.covered`): their `tcp connect` is
+    /// named as a parent.
+    pub covered: Vec<IpNet>,
+    /// Makes all spans INTERNAL.
+    pub internal_kind: bool,
+    /// The key of the ids (`tracking.id_key`).
+    pub id_key: IdKey,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// One entry for each resource; empty if this node has nothing to say of the attempt.
+    pub resource_spans: Vec<ResourceSpans>,
+    /// Whether it is to be kept whatever the sampling ratio says.
+    pub keep: bool,
+}
+
+/// Makes spans of attempts.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    options: Options,
+}
+
+/// A span's place in its trace.
+struct Place {
+    trace: TraceId,
+    id: SpanId,
+    parent: Option<Parent>,
+}
+
+#[derive(Clone, Copy)]
+struct Parent {
+    id: SpanId,
+    remote: bool,
+}
+
+impl Encoder {
+    /// An encoder.
+    pub fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    /// The spans of an attempt.
+    pub fn encode(&self, described: &Described) -> Encoded {
+        let attempt = &*described.attempt;
+        let mut groups = Groups::default();
+        if attempt.role == Role::Client {
+            let client = described.client.as_ref().unwrap_or(&described.unknown);
+            groups.push(client, self.connect(described));
+            if let Some(answered) = attempt.answered_trace.filter(|&answered| answered != attempt.trace) {
+                groups.push(client, self.connect_again(described, answered));
+            }
+        }
+        let connect = self.connect_as_parent(attempt);
+        let accept = attempt.server.as_ref().map(|socket| self.accept(described, socket, connect));
+        if let Some(forward) = Forward::of(attempt) {
+            // With no `tcp connect` to come, the accepted connection holds the trace together.
+            let accept = accept.as_ref().map(|_| Parent { id: self.accept_id(attempt), remote: false });
+            groups.push(&described.node, self.forward(described, &forward, connect.or(accept)));
+        }
+        if let Some(accept) = accept {
+            groups.push(described.server.as_ref().unwrap_or(&described.unknown), accept);
+        }
+        Encoded { resource_spans: groups.finish(), keep: priority(attempt) == Priority::Failure }
+    }
+
+    /// The attempt's `tcp connect` as a parent: this node's own, or that of a client with an agent of
+    /// its own. None where no such span will ever come.
+    fn connect_as_parent(&self, attempt: &Attempt) -> Option<Parent> {
+        let id = ids::connect(&self.options.id_key, attempt.trace);
+        if attempt.role == Role::Client {
+            return Some(Parent { id, remote: false });
+        }
+        let seen = attempt.wire.last().or_else(|| attempt.sightings.first().map(|sighting| &sighting.tuple));
+        let client = seen.or(attempt.server.as_ref().map(|socket| &socket.tuple))?.src.addr.ip();
+        let covered = self.options.covered.iter().any(|prefix| prefix.contains(&client));
+        covered.then_some(Parent { id, remote: true })
+    }
+
+    fn accept_id(&self, attempt: &Attempt) -> SpanId {
+        ids::span(&self.options.id_key, attempt.trace, &self.options.node_name, SpanRole::Accept, "")
+    }
+
+    fn connect(&self, described: &Described) -> Span {
+        let attempt = &*described.attempt;
+        let mut attributes = Attributes::with_capacity(48);
+        facts::put_client_ends(&mut attributes, attempt);
+        facts::put_verdict(&mut attributes, described);
+        if let Some(peer) = &described.peer {
+            facts::put_peer(&mut attributes, peer);
+        }
+        if let Some(owner) = &attempt.previous_owner {
+            let identity = described.previous_owner.as_deref();
+            facts::put_previous_owner(&mut attributes, owner, identity, &self.options.id_key);
+        }
+        if let Some(process) = attempt.client.as_ref().and_then(|socket| socket.process.as_ref()) {
+            attributes.int(otel::PROCESS_PID, process.pid);
+        }
+        attributes.opt_str(resource::PROCESS_EXECUTABLE_NAME, described.executable.as_deref());
+        let (events, dropped_events_count) = events::of_attempt(attempt, described.clock);
+        let (links, dropped_links_count) = links::of_attempt(attempt, &self.options.id_key);
+        let id = ids::connect(&self.options.id_key, attempt.trace);
+        let place = Place { trace: attempt.trace, id, parent: None };
+        let times = (attempt.started, attempt.ended);
+        Span {
+            events,
+            dropped_events_count,
+            links,
+            dropped_links_count,
+            status: Some(status(described)),
+            ..self.span(described, span::CONNECT, SpanKind::Client, place, times, attributes)
+        }
+    }
+
+    /// The short `tcp connect` in the trace of a later SYN that was the one answered: a far node that
+    /// never saw the first SYN names it as its parent.
+    fn connect_again(&self, described: &Described, answered: TraceId) -> Span {
+        let attempt = &*described.attempt;
+        let mut attributes = Attributes::with_capacity(16);
+        facts::put_client_ends(&mut attributes, attempt);
+        attributes.str(verdict::OUTCOME, attempt.verdict.outcome.as_str());
+        attributes.opt_str(otel::ERROR_TYPE, error_type(attempt));
+        attributes.bool(verdict::SYN_RETRY, true);
+        if let Some(peer) = &described.peer {
+            facts::put_peer(&mut attributes, peer);
+        }
+        let id = ids::connect(&self.options.id_key, answered);
+        let place = Place { trace: answered, id, parent: None };
+        let times = (answered_syn(attempt, answered), attempt.ended);
+        Span {
+            links: vec![links::to(attempt.trace, link::SYN_RETRY, &self.options.id_key)],
+            status: Some(status(described)),
+            ..self.span(described, span::CONNECT, SpanKind::Client, place, times, attributes)
+        }
+    }
+
+    fn forward(&self, described: &Described, forward: &Forward<'_>, parent: Option<Parent>) -> Span {
+        let attempt = &*described.attempt;
+        let mut attributes = Attributes::with_capacity(32);
+        forward.put(&mut attributes);
+        facts::put_transport(&mut attributes, forward.entry.tuple.dst.addr);
+        let culprit = attempt.verdict.cause == Some(Cause::DroppedInNode);
+        // Where no other span of this node says what came of it, this one does.
+        let status = if attempt.role != Role::Client && attempt.server.is_none() {
+            facts::put_verdict(&mut attributes, described);
+            status(described)
+        } else if culprit {
+            attributes.str(verdict::OUTCOME, attempt.verdict.outcome.as_str());
+            attributes.str(verdict::CAUSE, Cause::DroppedInNode.as_str());
+            attributes.opt_str(otel::ERROR_TYPE, error_type(attempt));
+            status(described)
+        } else {
+            Status::default()
+        };
+        let point = &forward.entry.interface;
+        let id = ids::span(&self.options.id_key, attempt.trace, &self.options.node_name, SpanRole::Forward, point);
+        let place = Place { trace: attempt.trace, id, parent };
+        Span {
+            status: Some(status),
+            ..self.span(described, span::FORWARD, SpanKind::Internal, place, forward.times(), attributes)
+        }
+    }
+
+    fn accept(&self, described: &Described, socket: &ServerSocket, parent: Option<Parent>) -> Span {
+        let attempt = &*described.attempt;
+        let mut attributes = Attributes::with_capacity(24);
+        attributes.endpoint(otel::CLIENT_ADDRESS, otel::CLIENT_PORT, socket.tuple.src);
+        attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, socket.tuple.dst);
+        facts::put_transport(&mut attributes, socket.tuple.dst.addr);
+        facts::put_own_ends(&mut attributes, socket.tuple.reversed());
+        if attempt.role == Role::Client {
+            attributes.str(verdict::OUTCOME, Outcome::Established.as_str());
+        } else {
+            facts::put_verdict(&mut attributes, described);
+        }
+        // From the SYN's arrival; on the client's own node the last sight of it is the nearest.
+        let arrived = attempt.sightings.iter().map(|sighting| sighting.first);
+        let arrived = if attempt.role == Role::Client { arrived.last() } else { Some(attempt.started) };
+        let start = arrived.unwrap_or(attempt.started).min(socket.established);
+        let place = Place { trace: attempt.trace, id: self.accept_id(attempt), parent };
+        let times = (start, socket.established);
+        self.span(described, span::ACCEPT, SpanKind::Server, place, times, attributes)
+    }
+
+    fn span(
+        &self,
+        described: &Described,
+        name: &str,
+        kind: SpanKind,
+        place: Place,
+        (start, end): (Mono, Mono),
+        attributes: Attributes,
+    ) -> Span {
+        let kind = if self.options.internal_kind { SpanKind::Internal } else { kind };
+        let remote = place.parent.is_some_and(|parent| parent.remote);
+        Span {
+            trace_id: place.trace.0.to_vec(),
+            span_id: place.id.0.to_vec(),
+            trace_state: String::new(),
+            parent_span_id: place.parent.map(|parent| parent.id.0.to_vec()).unwrap_or_default(),
+            flags: TRACE_FLAGS | HAS_IS_REMOTE | if remote { IS_REMOTE } else { 0 },
+            name: name.to_owned(),
+            kind: kind.into(),
+            start_time_unix_nano: described.clock.unix_nanos(start),
+            end_time_unix_nano: described.clock.unix_nanos(end.max(start)),
+            attributes: attributes.finish(),
+            status: Some(Status::default()),
+            ..Span::default()
+        }
+    }
+}
+
+/// Unset on success, Error with the sentence on failure.
+fn status(described: &Described) -> Status {
+    if !described.attempt.failed() {
+        return Status::default();
+    }
+    Status { message: explanation(described).unwrap_or_default(), code: StatusCode::Error.into() }
+}
+
+/// When the SYN of a later trace was sent: the n-th later trace belongs to the n-th retransmission.
+fn answered_syn(attempt: &Attempt, answered: TraceId) -> Mono {
+    let place = attempt.retry_traces.iter().position(|&trace| trace == answered);
+    let wanted = place.and_then(|place| u32::try_from(place + 1).ok());
+    let sent = attempt.steps.iter().find_map(|step| match step.step {
+        StoryStep::Syn { retry, .. } if Some(retry) == wanted => Some(step.time),
+        _ => None,
+    });
+    sent.unwrap_or(attempt.started)
+}
+
+/// Spans by resource, in the order in which the resources came.
+#[derive(Default)]
+struct Groups(Vec<(Arc<Identity>, Vec<Span>)>);
+
+impl Groups {
+    fn push(&mut self, resource: &Arc<Identity>, span: Span) {
+        match self.0.iter_mut().find(|(known, _)| known == resource) {
+            Some((_, spans)) => spans.push(span),
+            None => self.0.push((Arc::clone(resource), vec![span])),
+        }
+    }
+
+    fn finish(self) -> Vec<ResourceSpans> {
+        self.0.into_iter().map(|(resource, spans)| envelope(of_identity(&resource), spans)).collect()
+    }
+}
+
+fn envelope(attributes: Vec<KeyValue>, spans: Vec<Span>) -> ResourceSpans {
+    ResourceSpans {
+        resource: Some(Resource { attributes, ..Resource::default() }),
+        scope_spans: vec![ScopeSpans {
+            scope: Some(InstrumentationScope {
+                name: SCOPE.to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..InstrumentationScope::default()
+            }),
+            spans,
+            schema_url: SCHEMA_URL.to_owned(),
+        }],
+        schema_url: SCHEMA_URL.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
