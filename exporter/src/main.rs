@@ -1,2 +1,10 @@
-//! The program `synspan`.
-fn main() {}
+//! The program `synspan`: wires the commands, and nothing else.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use synspan::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().execute()
+}

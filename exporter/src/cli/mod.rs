@@ -1,4 +1,149 @@
 //! The commands.
 
+pub mod check;
 pub mod clean;
 pub mod doctor;
+pub mod exporters;
+#[cfg(feature = "live")]
+pub mod run;
+#[cfg(feature = "live")]
+mod selftest;
+#[cfg(feature = "live")]
+pub mod stages;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::capture::probe;
+use crate::config::{Config, LogLevel, ProcessEnv};
+
+/// It worked.
+pub const OK: u8 = 0;
+/// It could not be done, or not all of it.
+pub const FAILED: u8 = 1;
+/// The command line or the configuration is wrong.
+pub const WRONG: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  synspan run                         watch this machine, show what went wrong on the console
+  synspan run --config synspan.yaml   the same, sent where the file says
+  synspan check synspan.yaml --send   is the file right, and do the backends take a span?
+  synspan doctor                      what works here, what is missing, and how to get it
+  synspan clean                       take away what a killed agent left
+
+Exit status: 0 it worked; 1 it could not be done; 2 the command line or the configuration is wrong.
+Logs go to standard error; RUST_LOG sets what they tell (as `RUST_LOG=synspan=debug`).";
+
+/// A span for every SYN: TCP connection attempts as OpenTelemetry traces, with both sides of the NAT.
+#[derive(Debug, Parser)]
+#[command(name = "synspan", version, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch connection attempts and send what is found, until SIGTERM or SIGINT
+    #[cfg(feature = "live")]
+    #[command(after_help = "Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `synspan doctor` says what is missing.\nEnds cleanly on SIGTERM and SIGINT: what is pending is sent, for at most ten seconds.")]
+    Run(run::Args),
+    /// Check a configuration; with --send, send a test span to each of its exporters
+    Check(check::CheckArgs),
+    /// Say what works here, what is lost where something is missing, and how to get it
+    Doctor(doctor::Args),
+    /// Take away what a killed agent left behind
+    Clean(clean::Args),
+}
+
+impl Cli {
+    /// Carries the command out; the result is the exit status.
+    pub fn execute(self) -> ExitCode {
+        match self.command {
+            #[cfg(feature = "live")]
+            Command::Run(args) => with_config(args.config.as_deref(), |config| {
+                log(config.log_level);
+                match run::run(config, &args) {
+                    Ok(()) => OK,
+                    Err(error) => {
+                        tracing::error!("{error}");
+                        FAILED
+                    }
+                }
+            }),
+            Command::Check(args) => match check::check(&args, &ProcessEnv, &mut io::stdout()) {
+                Ok(checked) => checked as u8,
+                Err(error) => printed(Err(error)),
+            },
+            Command::Doctor(args) => with_config(args.config.as_deref(), |config| {
+                let options = probe_options(config);
+                printed(doctor::run(&args, &options, &*self_test(config, &options), &mut io::stdout()))
+            }),
+            Command::Clean(args) => with_config(args.config.as_deref(), |config| {
+                printed(clean::run(&args, &probe_options(config), &mut io::stdout()))
+            }),
+        }
+        .into()
+    }
+}
+
+/// Loads the configuration for a command that rests on it; what is wrong with it goes to standard error.
+fn with_config(path: Option<&Path>, command: impl FnOnce(&Config) -> u8) -> u8 {
+    match Config::load(path, &ProcessEnv) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
+            }
+            command(&loaded.config)
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            WRONG
+        }
+    }
+}
+
+fn probe_options(config: &Config) -> probe::Options {
+    probe::Options { cgroup: config.capture.cgroup.clone() }
+}
+
+#[cfg(feature = "live")]
+fn self_test(config: &Config, options: &probe::Options) -> Box<dyn doctor::SelfTest> {
+    let capture = stages::capture(config);
+    Box::new(doctor::ByConnection { options: options.clone(), start: move || selftest::start(capture.clone()) })
+}
+
+#[cfg(not(feature = "live"))]
+fn self_test(_: &Config, _: &probe::Options) -> Box<dyn doctor::SelfTest> {
+    Box::new(doctor::NoCapture)
+}
+
+/// The exit status of a command that prints its result.
+fn printed(result: io::Result<bool>) -> u8 {
+    match result {
+        Ok(true) => OK,
+        Ok(false) => FAILED,
+        // The reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => OK,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            FAILED
+        }
+    }
+}
+
+/// Logs to standard error, by RUST_LOG if it is set, else by the configuration.
+fn log(level: LogLevel) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level.as_str()));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}

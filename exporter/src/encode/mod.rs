@@ -13,6 +13,8 @@ pub mod names;
 pub mod spans;
 mod verdict_text;
 
+#[cfg(test)]
+pub(crate) use spans::arbitrary::any_described;
 pub use spans::{Encoded, Encoder, Options};
 pub use verdict_text::{error_type, explanation};
 

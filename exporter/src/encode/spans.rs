@@ -204,8 +204,8 @@ impl Encoder {
             facts::put_verdict(&mut attributes, described);
         }
         // From the SYN's arrival; on the client's own node the last sight of it is the nearest.
-        let arrived = attempt.sightings.iter().map(|sighting| sighting.first);
-        let arrived = if attempt.role == Role::Client { arrived.last() } else { Some(attempt.started) };
+        let last_sight = attempt.sightings.last().map(|sighting| sighting.first);
+        let arrived = if attempt.role == Role::Client { last_sight } else { None };
         let start = arrived.unwrap_or(attempt.started).min(socket.established);
         let place = Place { trace: attempt.trace, id: self.accept_id(attempt), parent };
         let times = (start, socket.established);
@@ -292,5 +292,7 @@ fn envelope(attributes: Vec<KeyValue>, spans: Vec<Span>) -> ResourceSpans {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 #[cfg(test)]
 mod tests;

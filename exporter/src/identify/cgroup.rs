@@ -238,6 +238,29 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root and a mounted cgroup2: makes a cgroup and removes it"]
+    fn the_kernel_opens_a_cgroup_by_its_id() {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let mount = mounts.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            (fields.get(2) == Some(&"cgroup2")).then(|| PathBuf::from(fields[1]))
+        });
+        let mount = mount.expect("cgroup2 is not mounted");
+        let name = format!("synspan-test-{}", std::process::id());
+        std::fs::create_dir(mount.join(&name)).expect("making a cgroup needs root");
+        let id = std::fs::metadata(mount.join(&name)).expect("metadata").ino();
+        let paths = CgroupPaths::new(&mount);
+        let by_handle = paths.by_handle(id);
+        let by_walk = walk(&mount, id).expect("walk");
+        std::fs::remove_dir(mount.join(&name)).expect("remove");
+        let gone = paths.by_handle(id);
+        let wanted = format!("/{name}");
+        assert!(matches!(by_handle, Lookup::Found(path) if path == wanted));
+        assert_eq!(by_walk, Some(wanted));
+        assert!(matches!(gone, Lookup::Gone), "the kernel says that it is gone, and no walk is needed");
+    }
+
+    #[test]
     fn deleted_and_root_paths_are_read_right() {
         let mount = Path::new("/sys/fs/cgroup");
         assert_eq!(below(mount, Path::new("/sys/fs/cgroup")).as_deref(), Some("/"));

@@ -151,3 +151,100 @@ impl Owners {
         self.by_serial.get(&serial).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Mutex;
+
+    use super::super::{Identify, Subject};
+    use super::*;
+    use crate::identify::fixtures;
+
+    /// A cluster whose pods change.
+    #[derive(Default)]
+    struct Cluster(Mutex<HashMap<IpAddr, Arc<Identity>>>);
+
+    impl Cluster {
+        fn put(&self, address: &str, name: &str) {
+            let identity = fixtures::pod("shop", name, name);
+            self.0.lock().expect("lock").insert(address.parse().expect("address"), identity);
+        }
+    }
+
+    impl Identify for Cluster {
+        fn identify(&self, subject: Subject<'_>, _: Mono) -> Option<Arc<Identity>> {
+            match subject {
+                Subject::Address(address) => self.0.lock().expect("lock").get(&address).cloned(),
+                Subject::Process(_) => None,
+            }
+        }
+    }
+
+    fn describer(cluster: &Arc<Cluster>) -> Describer {
+        let identities = Identities::new(vec![Arc::clone(cluster) as Arc<dyn Identify>]);
+        Describer::new(identities, None, &Node::new("node-1", true, &[]), 100)
+    }
+
+    fn name(identity: Option<&Arc<Identity>>) -> Option<String> {
+        identity.and_then(|identity| identity.display_name())
+    }
+
+    #[test]
+    fn a_client_is_known_by_its_own_address_and_the_far_side_by_the_one_asked_for() {
+        let cluster = Arc::new(Cluster::default());
+        cluster.put("10.244.1.12", "vehicle-control");
+        cluster.put("192.168.50.20", "account");
+        let described = describer(&cluster).describe(fixtures::clean().attempt, WallClock::fixed(0));
+        assert_eq!(name(described.client.as_ref()).as_deref(), Some("shop/vehicle-control"));
+        assert_eq!(name(described.peer.as_ref()).as_deref(), Some("shop/account"));
+        assert_eq!(described.node.get("service.name"), Some("node-network"));
+        assert!(described.previous_owner.is_none());
+    }
+
+    #[test]
+    fn a_server_is_known_by_its_accepted_socket_and_is_no_peer_of_a_client_elsewhere() {
+        let cluster = Arc::new(Cluster::default());
+        cluster.put("10.245.0.9", "account");
+        let described = describer(&cluster).describe(fixtures::server_side().attempt, WallClock::fixed(0));
+        assert_eq!(name(described.server.as_ref()).as_deref(), Some("shop/account"));
+        assert!(described.peer.is_none() && described.client.is_none());
+    }
+
+    #[test]
+    fn a_previous_owner_is_who_it_was_even_if_its_address_has_another_pod_now() {
+        let cluster = Arc::new(Cluster::default());
+        cluster.put("10.244.1.11", "cart");
+        let mut describer = describer(&cluster);
+        let mut first = fixtures::clean().attempt;
+        first.serial = 41;
+        let client = first.client.as_mut().expect("socket");
+        client.tuple.src = fixtures::endpoint("10.244.1.11:51544");
+        describer.describe(first, WallClock::fixed(0));
+        cluster.put("10.244.1.11", "newcomer");
+        let described = describer.describe(fixtures::case().attempt, WallClock::fixed(0));
+        assert_eq!(name(described.previous_owner.as_ref()).as_deref(), Some("shop/cart"));
+    }
+
+    #[test]
+    fn an_owner_that_was_no_attempt_of_ours_is_known_by_address() {
+        let cluster = Arc::new(Cluster::default());
+        cluster.put("10.244.1.11", "cart");
+        let mut attempt = fixtures::case().attempt;
+        attempt.previous_owner.as_mut().expect("owner").serial = 0;
+        let described = describer(&cluster).describe(attempt, WallClock::fixed(0));
+        assert_eq!(name(described.previous_owner.as_ref()).as_deref(), Some("shop/cart"));
+    }
+
+    #[test]
+    fn the_memory_of_owners_is_bounded_and_forgets_the_oldest() {
+        let mut owners = Owners::new(2);
+        let identity = fixtures::pod("shop", "cart", "cart");
+        for serial in [0, 1, 2, 3] {
+            owners.remember(serial, Arc::clone(&identity));
+        }
+        assert!(owners.get(0).is_none() && owners.get(1).is_none());
+        assert!(owners.get(2).is_some() && owners.get(3).is_some());
+        assert_eq!(owners.order.len(), 2);
+    }
+}

@@ -22,7 +22,7 @@ fn says_something(name: &str, scope: bool) -> bool {
     }
     let numbered = |prefix: &str| {
         name.strip_prefix(prefix)
-            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) && rest.len() > 0)
+            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !rest.is_empty())
     };
     let container =
         name.rsplit('-').next().is_some_and(|id| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));

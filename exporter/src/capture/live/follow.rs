@@ -170,6 +170,7 @@ impl Follow {
                 }
                 self.judge();
                 self.started = true;
+                self.publish();
             }
             Err(error) => {
                 tracing::warn!(%error, "interfaces cannot be listed; trying again");
@@ -316,6 +317,8 @@ impl Follow {
         let blind = sides().filter(|s| matches!(s, Side::Blind)).count();
         self.with.shared.attached.store(attached as u64, Ordering::Relaxed);
         self.with.shared.blind.store(blind as u64, Ordering::Relaxed);
+        let settled = self.started && self.next_task().is_none();
+        self.with.shared.settled.store(settled, Ordering::Relaxed);
     }
 
     /// Detaches everything, at the pace or faster where that would take too long.

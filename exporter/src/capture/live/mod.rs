@@ -22,7 +22,7 @@ use std::fmt;
 use std::io::{self, PipeWriter};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -33,7 +33,8 @@ use synspan_ebpf::record::counter;
 
 pub use decode::{DecodeError, decode};
 pub use options::{AttachMode, InterfaceRules, Options};
-pub use reader::Sink;
+pub use cgroup::find_mount as cgroup2_mount;
+pub use reader::{Sink, now as monotonic};
 
 use cgroup::Root;
 use follow::Follower;
@@ -254,6 +255,7 @@ impl Capture {
             undecodable: AtomicU64::new(0),
             attached: AtomicU64::new(0),
             blind: AtomicU64::new(0),
+            settled: AtomicBool::new(false),
         });
         let (sender, changes) = mpsc::channel();
         let reader = Reader {
@@ -287,6 +289,11 @@ impl Capture {
     /// The counters now.
     pub fn counters(&self) -> Counters {
         self.counter_reader().read()
+    }
+
+    /// Whether every interface that is known has been attached, or found impossible to attach.
+    pub fn is_settled(&self) -> bool {
+        self.shared.settled.load(Ordering::Relaxed)
     }
 
     /// A handle that reads the counters from elsewhere.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub struct Shared {
     pub attached: AtomicU64,
     /// Hooks that should be attached and could not be.
     pub blind: AtomicU64,
+    /// Whether every hook that should be attached has had its turn.
+    pub settled: AtomicBool,
 }
 
 impl Shared {
@@ -55,7 +57,7 @@ impl Shared {
     }
 }
 
-/// The monotonic time.
+/// The monotonic time, as the programs stamp their records with it.
 pub fn now() -> Mono {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     Mono(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))

@@ -1,0 +1,227 @@
+//! `synspan check`: what a configuration means, or what is wrong with it, and with `--send` what each
+//! backend answers to one span.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, span::SpanKind};
+use tokio::runtime::Runtime;
+
+use super::exporters::otlp_options;
+use crate::config::{Config, Env, Exporter, ExporterKind, Loaded, OtlpExporter};
+use crate::deliver::{Answer, GrpcSender, Parcel, Priority, Signal, request};
+
+/// Arguments of `synspan check`.
+#[derive(Clone, PartialEq, Eq, Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The configuration file; without it, the defaults and the environment are checked
+    pub config: Option<PathBuf>,
+    /// Send one span, marked as a test, to each exporter, and show what each backend answers
+    #[arg(long)]
+    pub send: bool,
+}
+
+/// How a check ended, with the exit code of the program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Checked {
+    /// All is well.
+    Ok = 0,
+    /// A backend did not take the span.
+    SendFailed = 1,
+    /// The configuration cannot be used.
+    Wrong = 2,
+}
+
+/// Checks a configuration and writes what it found, in lines for people. Not to be called within a
+/// tokio runtime, since it makes one.
+///
+/// # Errors
+/// `out` cannot be written to, or no runtime can be made.
+pub fn check(args: &CheckArgs, env: &dyn Env, out: &mut dyn Write) -> io::Result<Checked> {
+    let Loaded { config, warnings } = match Config::load(args.config.as_deref(), env) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            writeln!(out, "{error}")?;
+            return Ok(Checked::Wrong);
+        }
+    };
+    for warning in warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Some(senders) = effective(&config, &runtime, out)? else { return Ok(Checked::Wrong) };
+    if !args.send {
+        return Ok(Checked::Ok);
+    }
+    let mut checked = Checked::Ok;
+    if senders.is_empty() {
+        writeln!(out, "send: nothing to send to, only the console is in use")?;
+    }
+    for (exporter, sender) in senders {
+        let (parcel, trace) = test_span(&config);
+        write!(out, "send: {exporter}: ")?;
+        match runtime.block_on(sender.send(Signal::Traces, request(&parcel))) {
+            Answer::Taken { rejected: 0, message } if message.is_empty() => {
+                writeln!(out, "ok, the backend took the span `synspan check`, trace {trace}")?;
+            }
+            Answer::Taken { rejected: 0, message } => {
+                writeln!(out, "ok, trace {trace}, and the backend says: {message}")?;
+            }
+            Answer::Taken { message, .. } => {
+                checked = Checked::SendFailed;
+                writeln!(out, "the backend rejected the span (partial success): {message}")?;
+            }
+            Answer::Failed(failure) => {
+                checked = Checked::SendFailed;
+                writeln!(out, "{failure}")?;
+            }
+        }
+    }
+    Ok(checked)
+}
+
+/// Writes what is in effect. Gives the exporters to send to; none if one cannot be set up.
+fn effective(config: &Config, runtime: &Runtime, out: &mut dyn Write) -> io::Result<Option<Vec<(String, GrpcSender)>>> {
+    let _guard = runtime.enter();
+    let mut senders = Vec::new();
+    let mut wrong = false;
+    for Exporter { id, kind } in &config.exporters {
+        match kind {
+            ExporterKind::Debug(debug) => {
+                let what = if debug.all { "every attempt" } else { "attempts that failed, came late or reused a port" };
+                writeln!(out, "exporter {id}: console, {what}")?;
+            }
+            ExporterKind::Otlp(otlp) => {
+                writeln!(out, "exporter {id}: {}", describe(otlp))?;
+                match GrpcSender::new(&otlp_options(id, otlp).grpc) {
+                    Ok(sender) if config.pipelines.traces.contains(id) => senders.push((id.clone(), sender)),
+                    Ok(_) => {}
+                    Err(what) => {
+                        wrong = true;
+                        writeln!(out, "exporters.{id}: {what}")?;
+                    }
+                }
+            }
+        }
+    }
+    writeln!(out, "traces -> {}", config.pipelines.traces.join(", "))?;
+    if !config.resource_attributes.is_empty() {
+        let names: Vec<&str> = config.resource_attributes.iter().map(|(name, _)| name.as_str()).collect();
+        writeln!(out, "on every resource: {}", names.join(", "))?;
+    }
+    senders.sort_by_key(|(id, _)| config.pipelines.traces.iter().position(|other| other == id));
+    Ok((!wrong).then_some(senders))
+}
+
+/// One line; names of headers, but not their values.
+fn describe(otlp: &OtlpExporter) -> String {
+    let mut line = format!("OTLP/gRPC to {}, {:?}", otlp.endpoint, otlp.compression)
+        .to_lowercase()
+        .replace("otlp/grpc", "OTLP/gRPC");
+    line += &format!(", timeout {:?}", otlp.timeout);
+    if otlp.endpoint.tls {
+        line += match (otlp.tls.insecure_skip_verify, otlp.tls.cert.is_some()) {
+            (true, _) => ", TLS without verification",
+            (false, true) => ", mutual TLS",
+            (false, false) => ", TLS",
+        };
+    }
+    if !otlp.headers.is_empty() {
+        let names: Vec<&str> = otlp.headers.iter().map(|(name, _)| name.as_str()).collect();
+        line += &format!(", headers {}", names.join(" "));
+    }
+    line
+}
+
+/// A span that says it is a test, and its trace id in hex.
+fn test_span(config: &Config) -> (Parcel, String) {
+    let text = |value: &str| Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) });
+    let mut attributes =
+        vec![KeyValue { key: "service.name".to_owned(), value: text("synspan"), ..KeyValue::default() }];
+    for (key, value) in &config.resource_attributes {
+        attributes.push(KeyValue { key: key.clone(), value: text(value), ..KeyValue::default() });
+    }
+    let now =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0));
+    // An id of zeros is not valid.
+    let trace = rand::random::<u128>().max(1);
+    let mark = KeyValue {
+        key: "synspan.check".to_owned(),
+        value: Some(AnyValue { value: Some(Value::BoolValue(true)) }),
+        ..KeyValue::default()
+    };
+    let span = Span {
+        trace_id: trace.to_be_bytes().to_vec(),
+        span_id: rand::random::<u64>().max(1).to_be_bytes().to_vec(),
+        name: "synspan check".to_owned(),
+        kind: SpanKind::Internal as i32,
+        start_time_unix_nano: now,
+        end_time_unix_nano: now,
+        attributes: vec![mark],
+        ..Span::default()
+    };
+    let scope = InstrumentationScope {
+        name: "synspan".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    };
+    let resource = ResourceSpans {
+        resource: Some(Resource { attributes, ..Resource::default() }),
+        scope_spans: vec![ScopeSpans { scope: Some(scope), spans: vec![span], ..ScopeSpans::default() }],
+        ..ResourceSpans::default()
+    };
+    (Parcel::traces(Priority::Failure, vec![resource]), format!("{trace:032x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::MapEnv;
+
+    fn run(text: &str, send: bool) -> (Checked, String) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let args = CheckArgs { config: Some(file.path().to_owned()), send };
+        let mut out = Vec::new();
+        let checked = check(&args, &MapEnv::default(), &mut out).unwrap();
+        (checked, String::from_utf8(out).unwrap().replace(&file.path().display().to_string(), "FILE"))
+    }
+
+    #[test]
+    fn says_what_is_effective() {
+        let text =
+            "exporters:\n  debug:\n  otlp:\n    endpoint: http://127.0.0.1:4317\n    headers: {authorization: hush}\n";
+        let (checked, out) = run(text, false);
+        assert_eq!(checked, Checked::Ok);
+        assert_eq!(
+            out,
+            "exporter debug: console, attempts that failed, came late or reused a port\n\
+             exporter otlp: OTLP/gRPC to http://127.0.0.1:4317, gzip, timeout 5s, headers authorization\n\
+             traces -> debug, otlp\n"
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let (checked, out) = run("captur: 1\n", false);
+        assert_eq!((checked, out.as_str()), (Checked::Wrong, "FILE:1: captur: unknown key; did you mean `capture`?\n"));
+        let text =
+            "exporters:\n  otlp:\n    endpoint: https://127.0.0.1:4317\n    tls: {ca_file: /nonexistent/ca.pem}\n";
+        let (checked, out) = run(text, true);
+        assert_eq!(checked, Checked::Wrong);
+        assert!(out.contains("exporters.otlp: tls.ca_file: /nonexistent/ca.pem cannot be read"), "{out}");
+    }
+
+    #[test]
+    fn says_that_nobody_listens() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (checked, out) = run(&format!("exporters: {{otlp: {{endpoint: 'http://127.0.0.1:{port}'}}}}"), true);
+        assert_eq!(checked, Checked::SendFailed);
+        assert!(out.contains("send: otlp: cannot connect: ") && out.contains("check that the backend runs"), "{out}");
+    }
+}

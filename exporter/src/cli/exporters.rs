@@ -1,0 +1,96 @@
+//! From the configuration's exporters to delivery's options.
+
+use crate::config::{self, Config, ExporterKind, OtlpExporter, Sizer, TlsVersion};
+use crate::deliver::{
+    Capacity, Compression, ExporterOptions, GrpcOptions, MAX_REQUEST, Options, Pem, QueueOptions, RetryOptions, Signal,
+    TlsOptions,
+};
+
+/// Options of delivery for every exporter that sends somewhere. The console is none of them.
+pub fn delivery_options(config: &Config) -> Options {
+    let exporters = config
+        .trace_exporters()
+        .filter_map(|exporter| match &exporter.kind {
+            ExporterKind::Otlp(otlp) => Some(otlp_options(&exporter.id, otlp)),
+            ExporterKind::Debug(_) => None,
+        })
+        .collect();
+    Options { memory_limit: usize::try_from(config.delivery.memory_limit).unwrap_or(usize::MAX), exporters }
+}
+
+/// Options of one OTLP exporter for traces.
+pub fn otlp_options(id: &str, otlp: &OtlpExporter) -> ExporterOptions {
+    ExporterOptions {
+        id: id.to_owned(),
+        signals: vec![Signal::Traces],
+        grpc: grpc(otlp),
+        retry: RetryOptions {
+            enabled: otlp.retry.enabled,
+            initial: otlp.retry.initial_interval,
+            randomization: otlp.retry.randomization_factor,
+            multiplier: otlp.retry.multiplier,
+            max: otlp.retry.max_interval,
+            max_elapsed: otlp.retry.max_elapsed_time,
+        },
+        queue: queue(&otlp.queue),
+    }
+}
+
+fn grpc(otlp: &OtlpExporter) -> GrpcOptions {
+    GrpcOptions {
+        host: otlp.endpoint.host.clone(),
+        port: otlp.endpoint.port,
+        tls: otlp.endpoint.tls.then(|| tls(&otlp.tls)),
+        timeout: otlp.timeout,
+        compression: match otlp.compression {
+            config::Compression::Gzip => Compression::Gzip,
+            config::Compression::Zstd => Compression::Zstd,
+            config::Compression::None => Compression::None,
+        },
+        headers: otlp.headers.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect(),
+        user_agent: otlp.user_agent.clone(),
+        authority: otlp.authority.clone(),
+        keepalive_time: otlp.keepalive.time,
+        keepalive_timeout: otlp.keepalive.timeout,
+        keepalive_while_idle: otlp.keepalive.permit_without_stream,
+    }
+}
+
+fn tls(tls: &config::Tls) -> TlsOptions {
+    let pem = |pem: &config::Pem| match pem {
+        config::Pem::File(path) => Pem::File(path.clone()),
+        config::Pem::Text(text) => Pem::Text(text.0.clone()),
+    };
+    TlsOptions {
+        insecure_skip_verify: tls.insecure_skip_verify,
+        server_name: tls.server_name_override.clone(),
+        ca: tls.ca.as_ref().map(pem),
+        system_roots: tls.include_system_ca_certs_pool,
+        client: tls.cert.as_ref().zip(tls.key.as_ref()).map(|(cert, key)| (pem(cert), pem(key))),
+        tls12: tls.min_version == TlsVersion::V1_2,
+        tls13: tls.max_version != Some(TlsVersion::V1_2),
+        reload_interval: tls.reload_interval,
+    }
+}
+
+fn queue(queue: &config::SendingQueue) -> QueueOptions {
+    let batch = &queue.batch;
+    let unlimited = |size: usize| if size == 0 { usize::MAX } else { size };
+    let (min_items, min_bytes, max_items, max_bytes) = match batch.sizer {
+        Sizer::Bytes => (usize::MAX, batch.min_size, usize::MAX, unlimited(batch.max_size)),
+        Sizer::Items | Sizer::Requests => (batch.min_size, usize::MAX, unlimited(batch.max_size), usize::MAX),
+    };
+    QueueOptions {
+        consumers: queue.num_consumers,
+        capacity: match queue.sizer {
+            Sizer::Requests => Capacity::Requests(queue.queue_size),
+            Sizer::Items => Capacity::Items(queue.queue_size),
+            Sizer::Bytes => Capacity::Bytes(queue.queue_size),
+        },
+        flush_timeout: batch.flush_timeout,
+        min_items,
+        min_bytes,
+        max_items,
+        max_bytes: max_bytes.min(MAX_REQUEST),
+    }
+}

@@ -1,0 +1,142 @@
+//! `synspan run`: the stages put together, from the start to a clean end.
+
+mod machine;
+mod sink;
+mod telemetry;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{exporters, stages};
+use crate::capture::live::{Capture, Features};
+use crate::config::Config;
+use crate::deliver::{Delivery, StartError as DeliveryError};
+use crate::track::Tracker;
+
+use sink::TrackerSink;
+use telemetry::Telemetry;
+
+/// Findings that may wait for the telemetry thread; beyond, they are dropped and counted.
+const FINDINGS: usize = 16_384;
+/// How long the end may take to send what is pending.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How often it is asked whether the interfaces of the start are attached.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// The command line.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// The configuration; without one: the defaults, and the console or what OTEL_EXPORTER_OTLP_* says
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Show every attempt on the console, not only those that failed, came late or reused a port
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Why the agent cannot run. Each is one line for people.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Capture.
+    #[error("{0}")]
+    Capture(#[from] crate::capture::live::StartError),
+    /// Delivery.
+    #[error("{0}")]
+    Delivery(#[from] DeliveryError),
+    /// The runtime, a thread or a signal.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, then sends what is pending.
+///
+/// # Errors
+///
+/// Where capture or an exporter cannot start. A backend that cannot be reached is no error.
+pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
+    let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("synspan-export").enable_all().build()?;
+    // Before anything is attached, so that a signal that comes early ends cleanly too.
+    let (mut terminate, mut interrupt) = runtime.block_on(async {
+        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    })?;
+    let delivery = Arc::new(Delivery::start(exporters::delivery_options(config), runtime.handle())?);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let (sender, receiver) = mpsc::sync_channel(FINDINGS);
+    let telemetry = Telemetry::new(config, args.all, delivery.clone());
+    let telemetry = std::thread::Builder::new().name("synspan-tell".to_owned()).spawn(move || telemetry.run(&receiver))?;
+    let machine = machine::Machine::here();
+    let sink = TrackerSink::new(Tracker::new(machine.complete(stages::track(config)), machine.now), sender, dropped.clone());
+    let tally = sink.tally();
+    let (capture, features) = Capture::start(stages::capture(config), sink)?;
+    announce(&features);
+    runtime.block_on(async {
+        let ready = async {
+            while !capture.is_settled() {
+                tokio::time::sleep(GLANCE).await;
+            }
+            let counters = capture.counters();
+            tracing::info!(hooks = counters.attached_points, blind = counters.blind_points, "capture ready");
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: sending what is pending"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: sending what is pending"),
+            () = ready => (),
+        }
+    });
+    let counters = capture.counter_reader();
+    // The capture thread ends with its sink, and the sink with the last findings; the telemetry thread
+    // ends when it has told them.
+    capture.stop();
+    if telemetry.join().is_err() {
+        tracing::error!("the telemetry thread panicked");
+    }
+    finish(&runtime, &delivery);
+    let counted = serde_json::json!({
+        "capture": {
+            "lost": counters.read().lost,
+            "pending_overwritten": counters.read().pending_overwritten,
+            "unreadable": counters.read().unreadable,
+            "undecodable": counters.read().undecodable,
+            "flags_reasserted": counters.read().flags_reasserted,
+        },
+        "track": tally.json(),
+        "findings_dropped": dropped.load(Ordering::Relaxed),
+        "deliver": telemetry::counted(&delivery),
+    });
+    tracing::info!("synspan counters {counted}");
+    Ok(())
+}
+
+/// Says what is there, and one line for each thing that is not.
+fn announce(features: &Features) {
+    tracing::info!(cgroup = %features.cgroup.display(), attach = features.attach.as_str(), "capture started");
+    match &features.leftovers {
+        Ok(removed) => removed.iter().for_each(|removed| tracing::info!("taken away from an earlier agent: {} {}", removed.interface, removed.program)),
+        Err(error) => tracing::warn!("cannot look for what an earlier agent left: {error}"),
+    }
+    if !features.error_tracepoint.is_present() {
+        tracing::warn!(
+            "errors of sockets are not seen ({}): an attempt that neither timed out nor was refused ends as `failed`, not `aborted` or `unreachable`",
+            features.error_tracepoint
+        );
+    }
+    if !features.netns_cookie.is_present() {
+        tracing::warn!(
+            "network namespaces of sockets are not seen ({}): drops inside the node are not told for processes of the host",
+            features.netns_cookie
+        );
+    }
+}
+
+/// Lets the exporters send what waits; a second signal is not needed, since this ends by itself.
+fn finish(runtime: &Runtime, delivery: &Delivery) {
+    runtime.block_on(delivery.shutdown(LAST_WORDS));
+}

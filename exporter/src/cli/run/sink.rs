@@ -1,0 +1,123 @@
+//! The capture thread's end of the pipeline: the tracker, and the channel to the telemetry thread.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::capture::live::Sink;
+use crate::capture::observation::{Mono, Observation, Process, What};
+use crate::track::attempt::Finding;
+use crate::track::{Counts, Tracker};
+
+/// A process is mentioned again after this long: its facts are read while it lives.
+const MENTIONED: Duration = Duration::from_secs(4);
+const MAX_MENTIONED: usize = 4_096;
+
+/// What the capture thread tells the telemetry thread.
+pub enum Message {
+    /// A process called connect(); it may be gone when its attempt ends.
+    Called(Process, Mono),
+    /// A finding.
+    Found(Finding),
+    /// Time has passed.
+    Tick(Mono),
+}
+
+/// The tracker's counts, readable from elsewhere.
+#[derive(Clone, Default)]
+pub struct Tally(Arc<Mutex<Counts>>);
+
+impl Tally {
+    /// The counts, for the last line of the log.
+    pub fn json(&self) -> serde_json::Value {
+        let counts = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        serde_json::json!({
+            "observations": counts.observations,
+            "lost": counts.lost,
+            "open_attempts": counts.open_attempts,
+            "finished_attempts": counts.finished_attempts,
+            "evicted_attempts": counts.evicted_attempts,
+            "tenancies": counts.tenancies,
+            "evicted_tenancies": counts.evicted_tenancies,
+            "quiet_loopback": counts.quiet_loopback,
+            "quiet_own": counts.quiet_own,
+            "fingerprint_collisions": counts.fingerprint_collisions,
+            "reuses": counts.reuses,
+        })
+    }
+}
+
+/// Drives the tracker, and never waits.
+pub struct TrackerSink {
+    tracker: Tracker,
+    sender: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+    mentioned: HashMap<(u32, u64), Mono>,
+    tally: Tally,
+}
+
+impl TrackerSink {
+    /// `dropped` counts the findings that found the channel full.
+    pub fn new(tracker: Tracker, sender: SyncSender<Message>, dropped: Arc<AtomicU64>) -> Self {
+        Self { tracker, sender, dropped, mentioned: HashMap::new(), tally: Tally::default() }
+    }
+
+    /// The counts, kept up to date.
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+
+    fn mention(&mut self, process: &Process, time: Mono) {
+        let key = (process.pid, process.cgroup);
+        if self.mentioned.get(&key).is_some_and(|&last| time.since(last) < MENTIONED) {
+            return;
+        }
+        if self.mentioned.len() >= MAX_MENTIONED {
+            self.mentioned.retain(|_, last| time.since(*last) < MENTIONED);
+            if self.mentioned.len() >= MAX_MENTIONED {
+                self.mentioned.clear();
+            }
+        }
+        self.mentioned.insert(key, time);
+        // If the channel is full the name is asked for later, when the process may be gone.
+        let _ = self.sender.try_send(Message::Called(process.clone(), time));
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(finding) = self.tracker.next_finding() {
+            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sender.try_send(Message::Found(finding))
+                && self.dropped.fetch_add(1, Ordering::Relaxed) == 0
+            {
+                tracing::error!("telemetry cannot keep up: findings are dropped, and counted");
+            }
+        }
+        *self.tally.0.lock().unwrap_or_else(PoisonError::into_inner) = self.tracker.counts();
+    }
+}
+
+impl Sink for TrackerSink {
+    fn observations(&mut self, batch: &[Observation]) {
+        for observation in batch {
+            if let What::Process(step) = &observation.what {
+                self.mention(&step.process, observation.time);
+            }
+            self.tracker.observe(observation);
+        }
+    }
+
+    fn tick(&mut self, now: Mono) {
+        self.tracker.advance(now);
+        self.hand_over();
+        // A missed tick is made good by the next one.
+        let _ = self.sender.try_send(Message::Tick(now));
+    }
+}
+
+impl Drop for TrackerSink {
+    fn drop(&mut self) {
+        self.tracker.finish_all();
+        self.hand_over();
+    }
+}

@@ -1,0 +1,84 @@
+//! From the configuration to the options of each stage: the only place that knows them all.
+
+use std::sync::Arc;
+
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+
+use crate::capture::live::{AttachMode, InterfaceRules, Options as CaptureOptions};
+use crate::config::{Attach, Config, IdKey as ConfiguredKey, SpanKind};
+use crate::encode::spans::Options as EncodeOptions;
+use crate::identify::static_list::Entry;
+use crate::track::Options as TrackOptions;
+use crate::track::trace_id::{DEFAULT_KEY, IdKey};
+
+/// What live capture is told.
+pub fn capture(config: &Config) -> CaptureOptions {
+    let capture = &config.capture;
+    CaptureOptions {
+        cgroup: capture.cgroup.clone(),
+        interfaces: InterfaceRules {
+            pod_nic: capture.interfaces.pod_nic.clone(),
+            node_nic: capture.interfaces.node_nic.clone(),
+            overlay: capture.interfaces.overlay.clone(),
+            ignore: capture.interfaces.ignore.clone(),
+        },
+        attach: match capture.attach {
+            Attach::Auto => AttachMode::Auto,
+            Attach::Tcx => AttachMode::Tcx,
+            Attach::Clsact => AttachMode::Clsact,
+        },
+        // The configuration bounds it to what a ring buffer can be.
+        ring_bytes: u32::try_from(capture.ring_size).unwrap_or(1 << 31),
+        exclude: capture.exclude_addresses.clone(),
+        ..CaptureOptions::default()
+    }
+}
+
+/// What the tracker is told of the configuration; the machine's own facts are added by who knows them.
+pub fn track(config: &Config) -> TrackOptions {
+    let tracking = &config.tracking;
+    TrackOptions {
+        reuse_window: tracking.reuse_window,
+        max_attempts: tracking.max_attempts,
+        max_tenancies: tracking.max_tenancies,
+        settle: tracking.settle,
+        id_key: id_key(config),
+        ..TrackOptions::default()
+    }
+}
+
+/// What the encoder is told.
+pub fn encode(config: &Config, node_name: &Arc<str>) -> EncodeOptions {
+    EncodeOptions {
+        node_name: node_name.clone(),
+        covered: config.tracking.covered.clone(),
+        internal_kind: config.span_kind == SpanKind::Internal,
+        id_key: id_key(config),
+    }
+}
+
+/// The static list.
+pub fn static_list(config: &Config) -> Vec<Entry> {
+    let entries = config.identity.fixed.iter();
+    entries
+        .map(|entry| Entry {
+            prefixes: entry.addresses.clone(),
+            cgroups: entry.cgroups.clone(),
+            attributes: entry.attributes.clone(),
+        })
+        .collect()
+}
+
+/// The key of the trace ids: the well-known one, the fleet's own, or one made from its secret.
+fn id_key(config: &Config) -> IdKey {
+    match &config.tracking.id_key {
+        None => DEFAULT_KEY,
+        Some(ConfiguredKey::Key(key)) => IdKey(key.0),
+        Some(ConfiguredKey::Passphrase(secret)) => {
+            // Every node must come to the same key, so it rests on the secret alone.
+            let mut hasher = SipHasher24::new_with_key(&DEFAULT_KEY.0);
+            std::hash::Hasher::write(&mut hasher, secret.0.as_bytes());
+            IdKey(hasher.finish128().as_u128().to_be_bytes())
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! OTLP over gRPC: tonic's channel and framing with a codec that passes encoded requests through.
+//!
+//! Not the generated client, since that encodes a request from its message types at each try, and the
+//! queue holds encoded records (see [`super::parcel`]). The answers are the generated types.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes};
+use http::uri::PathAndQuery;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::connect::{ConnectFailure, Connector};
+use super::options::{Compression, GrpcOptions};
+use super::parcel::Signal;
+use super::retry::{Answer, Failure, one_line};
+use super::tls::{TlsSource, server_name};
+
+/// Sends requests to one backend. It connects when the first is sent, and again after each loss.
+#[derive(Clone)]
+pub struct GrpcSender {
+    client: tonic::client::Grpc<Channel>,
+    headers: Arc<MetadataMap>,
+    timeout: std::time::Duration,
+}
+
+impl GrpcSender {
+    /// Reads certificates; connects to nobody yet. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What in the options cannot be used: a certificate file, a header, a name.
+    pub fn new(options: &GrpcOptions) -> Result<Self, String> {
+        let tls = match &options.tls {
+            Some(tls) => Some((Arc::new(TlsSource::new(tls.clone())?), server_name(tls, &options.host)?)),
+            None => None,
+        };
+        let connector =
+            Connector { host: options.host.as_str().into(), port: options.port, timeout: options.timeout, tls };
+        let address = options.address();
+        let authority = options.authority.as_deref().unwrap_or(&address);
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let origin = format!("{scheme}://{authority}")
+            .parse()
+            .map_err(|error| format!("{authority} is no authority: {error}"))?;
+        // The scheme here is not that of the requests: it only keeps tonic from adding TLS of its own.
+        let agent =
+            options.user_agent.clone().unwrap_or_else(|| concat!("synspan/", env!("CARGO_PKG_VERSION")).to_owned());
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| format!("{address} is no endpoint: {error}"))?
+            .origin(origin)
+            .user_agent(agent)
+            .map_err(|_| "user_agent has characters that no header can carry".to_owned())?
+            .http2_keep_alive_interval(options.keepalive_time)
+            .keep_alive_timeout(options.keepalive_timeout)
+            .keep_alive_while_idle(options.keepalive_while_idle)
+            .connect_with_connector_lazy(connector);
+        let mut client = tonic::client::Grpc::new(channel)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        client = match options.compression {
+            Compression::Gzip => client.send_compressed(CompressionEncoding::Gzip),
+            Compression::Zstd => client.send_compressed(CompressionEncoding::Zstd),
+            Compression::None => client,
+        };
+        let mut headers = MetadataMap::new();
+        for (name, value) in &options.headers {
+            let key =
+                AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| format!("{name} is no name of a header"))?;
+            let mut value = AsciiMetadataValue::try_from(value.as_str())
+                .map_err(|_| format!("the value of the header {name} has characters that no header can carry"))?;
+            value.set_sensitive(true);
+            headers.insert(key, value);
+        }
+        Ok(Self { client, headers: Arc::new(headers), timeout: options.timeout })
+    }
+
+    /// Sends one encoded request of a signal, and waits for the answer or the timeout.
+    pub async fn send(&self, signal: Signal, body: Bytes) -> Answer {
+        match tokio::time::timeout(self.timeout, self.call(signal, body)).await {
+            Ok(Ok(response)) => response.answer(),
+            Ok(Err(status)) => Answer::Failed(failure(&status)),
+            Err(_) => Answer::Failed(Failure::transport(
+                format!("no answer within {:?}", self.timeout),
+                "check the backend's load, `timeout`, and firewalls on the way",
+            )),
+        }
+    }
+
+    async fn call(&self, signal: Signal, body: Bytes) -> Result<Response, Status> {
+        let path = PathAndQuery::from_static(match signal {
+            Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        });
+        let mut client = self.client.clone();
+        client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+        let mut request = Request::new(body);
+        *request.metadata_mut() = (*self.headers).clone();
+        request.set_timeout(self.timeout);
+        Ok(client.unary(request, path, Encoded).await?.into_inner())
+    }
+}
+
+/// What a status means. One that the transport made has a source, one that the backend sent has none;
+/// of the backend's, OTLP says which to retry, and the transport's are always worth another try.
+fn failure(status: &Status) -> Failure {
+    let mut source = status.source();
+    if source.is_none() {
+        return Failure::status(status);
+    }
+    let mut innermost = String::new();
+    while let Some(error) = source {
+        if let Some(connect) = error.downcast_ref::<ConnectFailure>() {
+            return Failure::transport(connect.to_string(), connect.check());
+        }
+        innermost = error.to_string();
+        source = error.source();
+    }
+    if matches!(status.code(), Code::Unavailable | Code::Cancelled) && innermost.is_empty() {
+        innermost = status.message().to_owned();
+    }
+    Failure::transport(
+        format!("the connection failed: {}", one_line(&innermost)),
+        "check that this port speaks gRPC (4317 by custom; 4318 is OTLP over HTTP), and TLS or not as the backend has it",
+    )
+}
+
+/// The answer; the three signals' answers have one shape on the wire.
+#[derive(Clone, Default)]
+struct Response(ExportTraceServiceResponse);
+
+impl Response {
+    fn answer(self) -> Answer {
+        let partial = self.0.partial_success.unwrap_or_default();
+        let message = if partial.error_message.is_empty() { String::new() } else { one_line(&partial.error_message) };
+        Answer::Taken { rejected: u64::try_from(partial.rejected_spans).unwrap_or(0), message }
+    }
+}
+
+/// Requests are bytes already.
+#[derive(Clone, Copy, Default)]
+struct Encoded;
+
+impl Codec for Encoded {
+    type Encode = Bytes;
+    type Decode = Response;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Encoded {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, body: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(body.len());
+        out.put(body);
+        Ok(())
+    }
+}
+
+impl Decoder for Encoded {
+    type Item = Response;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Response>, Status> {
+        let bytes = buffer.copy_to_bytes(buffer.remaining());
+        // The backend took the request; an answer that cannot be read must not send it twice.
+        Ok(Some(Response(ExportTraceServiceResponse::decode(bytes).unwrap_or_default())))
+    }
+}

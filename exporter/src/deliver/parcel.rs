@@ -1,0 +1,216 @@
+//! What is handed over for delivery: the telemetry of one attempt, encoded once.
+//!
+//! A parcel keeps its records as protobuf bytes. So the queue's byte counts are exact, a request is put
+//! together by copying bytes, and a request that has to be sent again is encoded no second time.
+
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use prost::Message;
+
+/// Field number of `spans` in ScopeSpans, `log_records` in ScopeLogs and `metrics` in ScopeMetrics.
+const RECORDS: u32 = 2;
+
+/// Bytes that the framing of a piece may take besides its parts: three tags with lengths.
+const FRAMING: usize = 18;
+
+/// The signals of OTLP.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Signal {
+    Traces,
+    Logs,
+    Metrics,
+}
+
+impl Signal {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// What goes first when there is no room for all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Priority {
+    /// An attempt that went well: the first to be dropped.
+    Success,
+    /// One that failed, came late or reused a port: the last to be dropped.
+    Failure,
+}
+
+/// The telemetry of one attempt for one signal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parcel {
+    pub(super) signal: Signal,
+    pub(super) priority: Priority,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) bytes: usize,
+    pub(super) items: usize,
+}
+
+/// Records that share a resource and a scope.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Piece {
+    /// The fields of ResourceSpans besides `scope_spans`, encoded.
+    pub resource: Vec<u8>,
+    /// The fields of ScopeSpans besides `spans`, encoded.
+    pub scope: Vec<u8>,
+    /// The records, each with its tag and length.
+    pub records: Vec<u8>,
+    /// How many.
+    pub count: usize,
+}
+
+impl Piece {
+    /// Bytes in a request, at most.
+    fn bytes(&self) -> usize {
+        self.resource.len() + self.scope.len() + self.records.len() + FRAMING
+    }
+}
+
+impl Parcel {
+    /// Spans, with one ResourceSpans for each resource. Scopes without spans are left out.
+    pub fn traces(priority: Priority, resources: Vec<ResourceSpans>) -> Self {
+        let mut pieces = Vec::with_capacity(resources.len());
+        for mut resource in resources {
+            let scopes = std::mem::take(&mut resource.scope_spans);
+            let resource = resource.encode_to_vec();
+            for mut scope in scopes {
+                let spans = std::mem::take(&mut scope.spans);
+                if spans.is_empty() {
+                    continue;
+                }
+                let mut records = Vec::new();
+                for span in &spans {
+                    prost::encoding::message::encode(RECORDS, span, &mut records);
+                }
+                let scope: ScopeSpans = scope;
+                pieces.push(Piece {
+                    resource: resource.clone(),
+                    scope: scope.encode_to_vec(),
+                    records,
+                    count: spans.len(),
+                });
+            }
+        }
+        Self::of(Signal::Traces, priority, pieces)
+    }
+
+    fn of(signal: Signal, priority: Priority, pieces: Vec<Piece>) -> Self {
+        let bytes = pieces.iter().map(Piece::bytes).sum();
+        let items = pieces.iter().map(|piece| piece.count).sum();
+        Self { signal, priority, pieces, bytes, items }
+    }
+
+    /// Which signal it is for.
+    pub fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// What it gives way to.
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    /// Encoded bytes, framing included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Records in it.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Parcels of at most that many bytes and records, and how many records are too large alone.
+    pub(super) fn split(self, max_bytes: usize, max_items: usize) -> (Vec<Self>, usize) {
+        if self.bytes <= max_bytes && self.items <= max_items {
+            return (vec![self], 0);
+        }
+        let (signal, priority) = (self.signal, self.priority);
+        let mut parcels = Vec::new();
+        let mut open: Vec<Piece> = Vec::new();
+        let (mut bytes, mut items, mut too_large) = (0, 0, 0);
+        for piece in self.pieces {
+            let head = piece.resource.len() + piece.scope.len() + FRAMING;
+            let mut current: Option<Piece> = None;
+            for record in records(&piece.records) {
+                if head + record.len() > max_bytes {
+                    too_large += 1;
+                    continue;
+                }
+                let more = record.len() + if current.is_some() { 0 } else { head };
+                if bytes + more > max_bytes || items + 1 > max_items {
+                    open.extend(current.take());
+                    parcels.push(Self::of(signal, priority, std::mem::take(&mut open)));
+                    (bytes, items) = (0, 0);
+                }
+                let target = current.get_or_insert_with(|| {
+                    bytes += head;
+                    Piece {
+                        resource: piece.resource.clone(),
+                        scope: piece.scope.clone(),
+                        records: Vec::new(),
+                        count: 0,
+                    }
+                });
+                target.records.extend_from_slice(record);
+                target.count += 1;
+                bytes += record.len();
+                items += 1;
+            }
+            open.extend(current);
+        }
+        if !open.is_empty() {
+            parcels.push(Self::of(signal, priority, open));
+        }
+        (parcels, too_large)
+    }
+}
+
+/// The records in a piece, each with its tag and length. The bytes are our own encoding.
+fn records(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let mut tail = rest;
+        prost::encoding::decode_varint(&mut tail).ok()?;
+        let length = usize::try_from(prost::encoding::decode_varint(&mut tail).ok()?).ok()?;
+        let whole = (rest.len() - tail.len()).checked_add(length).filter(|whole| *whole <= rest.len())?;
+        let (record, after) = rest.split_at(whole);
+        rest = after;
+        Some(record)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{parcel, spans};
+    use super::*;
+
+    #[test]
+    fn no_empty_envelopes() {
+        let parcel = Parcel::traces(Priority::Success, vec![ResourceSpans::default(), spans("a", 0, 0)]);
+        assert_eq!((parcel.items(), parcel.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn splits_by_bytes_and_by_records() {
+        let whole = Parcel::traces(Priority::Failure, vec![spans("a", 5, 100), spans("b", 5, 100)]);
+        let (parcels, too_large) = whole.clone().split(500, usize::MAX);
+        assert_eq!(too_large, 0);
+        assert!(parcels.len() > 2);
+        assert!(parcels.iter().all(|parcel| parcel.bytes() <= 500 && parcel.priority() == Priority::Failure));
+        assert_eq!(parcels.iter().map(Parcel::items).sum::<usize>(), 10);
+        let (parcels, _) = whole.split(usize::MAX, 3);
+        assert_eq!(parcels.iter().map(Parcel::items).collect::<Vec<_>>(), [3, 3, 3, 1]);
+    }
+
+    #[test]
+    fn a_record_too_large_alone_is_counted() {
+        let (parcels, too_large) = parcel(Priority::Success, "a", 2, 1000).split(500, usize::MAX);
+        assert_eq!((parcels.len(), too_large), (0, 2));
+    }
+}
