@@ -1,2 +1,241 @@
-//! The lab program.
-fn main() {}
+//! The lab's program.
+
+use std::io::BufRead;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use synspan_lab::error::{Context, Result, lab};
+use synspan_lab::net::{cleanup, leftovers};
+use synspan_lab::scenario::agents::Watch;
+use synspan_lab::scenario::catalog;
+use synspan_lab::scenario::model::Scenario;
+use synspan_lab::scenario::run::Run;
+use synspan_lab::suite::{self, Job, Options};
+use synspan_lab::topology::Family;
+use synspan_lab::{agent, bench, worker};
+
+/// The fault lab: real faults on one kernel, and what the agent must say of them. Needs root.
+#[derive(Parser)]
+#[command(name = "lab", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the scenarios.
+    List,
+    /// Run scenarios and compare the verdicts with what they must be.
+    Run(RunArgs),
+    /// The case of a source port used again, with the agent's console tree.
+    Demo {
+        /// The IP family: 4 or 6.
+        #[arg(long, default_value = "4")]
+        family: Family,
+        /// The agent's program; `synspan` beside this one without.
+        #[arg(long)]
+        agent: Option<PathBuf>,
+    },
+    /// What the agent costs a node, beside programs that people use for the same question.
+    Bench(bench::BenchArgs),
+    /// The benchmark's client and servers (used by `bench`).
+    #[command(hide = true)]
+    BenchWorker(bench::WorkerArgs),
+    /// Remove what labs left that are gone.
+    Clean,
+    /// Run one scenario once and print a report in JSON (used by `run`).
+    #[command(hide = true)]
+    One {
+        name: String,
+        #[arg(long)]
+        family: Family,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Own the sockets of a pod, process or server (used by the lab itself).
+    #[command(hide = true)]
+    Worker {
+        #[arg(long)]
+        netns: String,
+        #[arg(long)]
+        cgroup: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Scenarios, or beginnings of their names; all without.
+    names: Vec<String>,
+    /// How often each.
+    #[arg(long, default_value_t = 1)]
+    times: usize,
+    /// Only this IP family: 4 or 6.
+    #[arg(long)]
+    family: Option<Family>,
+    /// How many at the same time.
+    #[arg(long, default_value_t = 3)]
+    parallel: usize,
+    /// Do one scenario's steps, then leave all standing until Enter or a signal, and say how to look at it.
+    #[arg(long)]
+    hold: bool,
+    #[command(flatten)]
+    watch: WatchArgs,
+}
+
+#[derive(Args)]
+struct WatchArgs {
+    /// The agent's program; `synspan` beside this one without.
+    #[arg(long)]
+    agent: Option<PathBuf>,
+    /// Run with no agent: only the lab's own checks of the wire count.
+    #[arg(long, conflicts_with = "agent")]
+    no_agent: bool,
+    /// Hand the agents' OTLP on to a receiver at this address, reached from here, and compare nothing.
+    #[arg(long)]
+    forward: Option<SocketAddr>,
+}
+
+impl WatchArgs {
+    fn agent(&self) -> Result<Option<PathBuf>> {
+        if self.no_agent { Ok(None) } else { agent::program(self.agent.as_deref()).map(Some) }
+    }
+
+    fn watch(&self) -> Result<Watch> {
+        Ok(Watch { agent: self.agent()?, forward: self.forward, console: false })
+    }
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::List => {
+            for scenario in catalog::all()? {
+                println!("{}\n    {}", scenario.name, scenario.about.trim());
+            }
+        }
+        Command::Worker { netns, cgroup } => worker::serve::serve(&netns, cgroup.as_deref())?,
+        Command::Bench(args) => bench::run(&args)?,
+        Command::BenchWorker(args) => bench::work(&args)?,
+        Command::Clean => {
+            for what in leftovers::clean()? {
+                println!("removed {what}");
+            }
+        }
+        Command::One { name, family, watch } => {
+            root()?;
+            cleanup::take_over_signals()?;
+            let scenario = pick(&[name])?.remove(0);
+            let report = suite::once(&scenario, family, &own()?, watch.watch()?);
+            println!("{}", serde_json::to_string(&report).map_err(std::io::Error::from).context("write the report")?);
+        }
+        Command::Demo { family, agent: given } => {
+            root()?;
+            cleanup::take_over_signals()?;
+            let watch = Watch { agent: Some(agent::program(given.as_deref())?), forward: None, console: true };
+            demo(family, watch)?;
+        }
+        Command::Run(args) => return run(&args),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: &RunArgs) -> Result<ExitCode> {
+    root()?;
+    cleanup::take_over_signals()?;
+    let scenarios = pick(&args.names)?;
+    if args.hold {
+        let [scenario] = scenarios.as_slice() else { return lab("--hold takes one scenario") };
+        let family = args.family.unwrap_or(scenario.families[0]);
+        return hold(scenario, family, args.watch.watch()?);
+    }
+    let mut jobs = Vec::new();
+    for _ in 0..args.times {
+        for scenario in &scenarios {
+            let families = scenario.families.iter().filter(|&&family| args.family.is_none_or(|only| only == family));
+            jobs.extend(families.map(|&family| Job { scenario: scenario.name.clone(), family }));
+        }
+    }
+    let options =
+        Options { program: own()?, agent: args.watch.agent()?, forward: args.watch.forward, parallel: args.parallel };
+    let results = suite::run(jobs, &options, |job, report, took| {
+        let word = if report.wrong.is_empty() { "right" } else { "WRONG" };
+        println!("{word}  {} IPv{} ({:.1} s)", job.scenario, u8::from(job.family), took.as_secs_f64());
+        for line in report.wrong.iter().flat_map(|why| why.lines()) {
+            println!("    {line}");
+        }
+    });
+    println!("\n{}", suite::table(&results));
+    let right = results.iter().all(|(_, report)| report.wrong.is_empty());
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn hold(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCode> {
+    let mut run = Run::start(scenario, family, &own()?, watch)?;
+    let steps = run.steps();
+    println!("{} stands. Look at it:", scenario.name);
+    for (name, netns) in run.world().namespaces() {
+        println!("  {name:16} nsenter --net=/run/netns/{netns} bash");
+    }
+    for (node, id) in run.agents().ids() {
+        println!("  agent of {node}: process {id}, files in {}", run.world().dir().display());
+    }
+    if let Err(error) = steps {
+        println!("a step failed: {error}");
+    }
+    println!("Enter takes it down.");
+    let _ = std::io::stdin().lock().read_line(&mut String::new());
+    for line in run.verdict()?.iter().flat_map(|why| why.lines()) {
+        println!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn demo(family: Family, watch: Watch) -> Result<()> {
+    let scenario = pick(&["reuse-never-closed".to_owned()])?.remove(0);
+    println!("{}\n", scenario.about.trim());
+    let mut run = Run::start(&scenario, family, &own()?, watch)?;
+    run.steps()?;
+    // The console shows an attempt once it has settled; the agent's end prints the rest.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    run.verdict().map(drop)
+}
+
+fn pick(names: &[String]) -> Result<Vec<Scenario>> {
+    let all = catalog::all()?;
+    if names.is_empty() {
+        return Ok(all);
+    }
+    for name in names {
+        if !all.iter().any(|scenario| scenario.name.starts_with(name.as_str())) {
+            return lab(format!("no scenario is called `{name}`; `lab list` shows them"));
+        }
+    }
+    let exact = |scenario: &Scenario| names.contains(&scenario.name);
+    let fits = |scenario: &Scenario| names.iter().any(|name| scenario.name.starts_with(name.as_str()));
+    let only_exact = names.iter().all(|name| all.iter().any(|scenario| scenario.name == *name));
+    Ok(all.into_iter().filter(|scenario| if only_exact { exact(scenario) } else { fits(scenario) }).collect())
+}
+
+fn own() -> Result<PathBuf> {
+    std::env::current_exe().context("find the lab's own program")
+}
+
+fn root() -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        lab("the lab needs root: it makes network namespaces and cgroups")
+    }
+}

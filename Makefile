@@ -1,0 +1,66 @@
+# What one types in this project. Every target installs what it needs first (Debian 12, as root) and is quick the
+# second time. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build release demo demo-collector test test-rust test-collector bench lab fmt lint doc licences clean-lab
+
+CARGO := scripts/cargo.sh
+# The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
+BIN := $(or $(CARGO_TARGET_DIR),target)
+LAB := $(BIN)/debug/lab
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
+
+setup: ## Install what is missing: compilers, the eBPF linker, the lab's tools
+	@scripts/setup.sh
+
+build: setup
+	@scripts/quietly.sh "building the agent and the lab (the first time one to two minutes)" \
+	    $(CARGO) build --locked --package synspan --package synspan-lab --bins
+
+release: setup ## Build the agent and the lab optimised, into target/release
+	$(CARGO) build --release --locked --package synspan --package synspan-lab --bins
+
+demo: build ## Reproduce the port reuse on this machine and show what synspan says about it
+	@$(LAB) demo $(ARGS)
+
+demo-collector: build ## The same, and what an OpenTelemetry Collector received
+	@scripts/demo-collector.sh
+
+test: test-rust test-collector ## All tests: unit, lab scenarios (root), and the ones with a real Collector
+
+test-rust: build
+	$(CARGO) test --workspace --exclude synspan-ebpf --locked
+
+test-collector: build ## Only those with a real Collector
+	@scripts/test-collector.sh $(LAB)
+
+bench: release ## Cost per connection, beside tcplife, tcpstates and conntrack -E; report in target/bench/report.json
+	@$(BIN)/release/lab bench $(ARGS)
+
+lab: build ## The fault lab: make lab ARGS="run NAME"; without ARGS the list of scenarios
+	@$(LAB) $(or $(ARGS),list)
+
+fmt: ## Format the code
+	@scripts/setup.sh --lint
+	$(CARGO) fmt --all
+
+lint: ## Formatting, clippy with and without default features, shellcheck; all warnings are errors
+	@scripts/setup.sh --lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --exclude synspan-ebpf --all-targets --locked -- -D warnings
+	$(CARGO) clippy --package synspan --no-default-features --all-targets --locked -- -D warnings
+	shellcheck -x -P SCRIPTDIR scripts/*.sh .ci/run
+
+doc: setup ## The code's reference in target/doc; broken links are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --exclude synspan-ebpf --no-deps --document-private-items --locked
+
+licences: setup ## Check that every dependency's licence is on the list
+	@scripts/licences.sh
+
+clean-lab: ## Take away what an interrupted lab left behind
+	@if [ -x $(LAB) ]; then $(LAB) clean; elif [ -x $(BIN)/release/lab ]; then $(BIN)/release/lab clean; \
+	else echo "the lab was never built here: nothing to clean"; fi

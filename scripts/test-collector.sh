@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# The suite with a real OpenTelemetry Collector: its pipelines are valid, and what the agent sends of a connection that
+# was answered by a stale ACK arrives in it whole, as a backend would get it. Needs root, and the lab built.
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+
+lab=${1:-${CARGO_TARGET_DIR:-$ROOT/target}/debug/lab}
+otelcol=$("$ROOT/scripts/collector.sh")
+out=$(mktemp -d)
+trap 'rm -rf "$out" "$LOG"' EXIT
+passed=0 failed=0
+
+# check NAME COMMAND...
+check() {
+    local name=$1
+    shift
+    if "$@" >"$out/said" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok    $name"
+    else
+        failed=$((failed + 1))
+        echo "FAIL  $name"
+        sed 's/^/      /' "$out/said"
+    fi
+}
+
+for config in "$ROOT"/otel-collector/pipelines/*.yaml; do
+    check "$(basename "$config") is a valid configuration" env SYNSPAN_OUT="$out" "$otelcol" validate --config "$config"
+done
+
+# One run of the scenario, its traces handed on to the Collector.
+forward() { "$lab" run reuse-never-closed --family 4 --forward "$SYNSPAN_OTLP_GRPC"; }
+export -f forward
+export lab
+check "the scenario runs, and its traces are taken" \
+    env SYNSPAN_OUT="$out" "$ROOT/scripts/with-collector.sh" "$ROOT/otel-collector/pipelines/test.yaml" bash -c forward
+
+# holds JQ: whether the expression is true of all spans, given as one array.
+holds() {
+    [ -s "$out/traces.jsonl" ] || { echo "the Collector wrote no traces" && return 1; }
+    jq -s -e --arg expression "$1" '
+        def attributes: [.attributes[]? | {key, value: (.value | to_entries[0].value)}] | from_entries;
+        [.[].resourceSpans[] | (.resource | attributes) as $resource | .scopeSpans[] | .scope.name as $scope
+            | .spans[] | {name, kind, traceId, spanId, parentSpanId, scope: $scope, resource: $resource,
+                attributes: attributes, links: [.links[]? | {traceId, spanId, attributes: attributes}]}]
+        | ('"$1"') as $holds | if $holds then true else (., $expression | tostring) | halt_error(1) end' "$out/traces.jsonl"
+}
+# shellcheck disable=SC2016
+{
+    check "the attempt names its cause" \
+        holds 'any(.[]; .name == "tcp connect" and .attributes["synspan.cause"] == "source_port_reuse")'
+    check "it links to the previous owner, whose span is there" \
+        holds '. as $all | any(.[]; .attributes["synspan.cause"] == "source_port_reuse" and any(.links[];
+            .attributes["synspan.link.type"] == "previous_owner" and
+            (.spanId as $id | .traceId as $trace | any($all[]; .spanId == $id and .traceId == $trace))))'
+    check "every span is of the scope synspan and of a named service" \
+        holds 'length > 0 and all(.[]; .scope == "synspan" and (.resource["service.name"] | type) == "string")'
+    check "no two spans have one id" holds '(map(.traceId + .spanId) | unique | length) == length'
+}
+
+echo "collector: $passed passed, $failed failed"
+[ "$failed" = 0 ]

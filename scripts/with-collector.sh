@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# with-collector.sh PIPELINES COMMAND...: runs the Collector with the pipelines in the file, then the command, then
+# ends the Collector, which writes out what it has. The command finds in its environment:
+#   SYNSPAN_OTLP_GRPC   where the Collector takes OTLP/gRPC
+#   SYNSPAN_OTLP_HTTP   where it takes OTLP/HTTP
+# The folder for what it writes is SYNSPAN_OUT, and must exist; its own messages go to standard output.
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+
+config=$1
+shift
+otelcol=$("$ROOT/scripts/collector.sh")
+SYNSPAN_OUT=${SYNSPAN_OUT:-${TMPDIR:-/tmp}}
+
+# Three ports that nobody listens on, above the range that the kernel gives out.
+free_ports() {
+    local used port
+    used=" $(ss -Hltn | awk '{ sub(/.*:/, "", $4); printf "%s ", $4 }')"
+    for ((port = 61000 + RANDOM % 4000; port < 65536; port++)); do
+        case "$used" in *" $port "*) ;; *) echo "$port" ;; esac
+    done | sed -n 1,3p
+}
+read -r -d '' grpc http health < <(free_ports) || true
+export SYNSPAN_OTLP_GRPC=127.0.0.1:$grpc SYNSPAN_OTLP_HTTP=127.0.0.1:$http SYNSPAN_HEALTH=127.0.0.1:$health SYNSPAN_OUT
+
+"$otelcol" --config "$config" </dev/null 2>&1 &
+pid=$!
+trap 'kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; rm -f "$LOG"' EXIT
+# healthy: whether the Collector says so. By the shell alone: curl may not be there.
+healthy() {
+    local answer=
+    { exec 3<>"/dev/tcp/127.0.0.1/$health"; } 2>/dev/null || return 1
+    printf 'GET / HTTP/1.0\r\n\r\n' >&3
+    read -r -t 2 answer <&3 || true
+    exec 3>&-
+    [[ $answer == *" 200 "* ]]
+}
+for ((i = 0; i < 100; i++)); do
+    kill -0 "$pid" 2>/dev/null || die "the Collector ended; its messages are above"
+    ! healthy || break
+    sleep 0.1
+done
+healthy || die "the Collector was not ready within 10 s"
+code=0
+"$@" || code=$?
+# What came last is written within the exporters' interval, and the service graph within its own.
+sleep 1
+exit "$code"

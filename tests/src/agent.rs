@@ -1,0 +1,169 @@
+//! The agent under test: its configuration, its start on a node, its readiness, its end.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::error::{Context, Error, Result, lab};
+use crate::net::process::Process;
+use crate::receiver::ENDPOINT;
+use crate::topology::{Family, NODE_NETWORKS, POD_NETWORKS};
+use crate::world::World;
+
+/// What the agent says on standard error once all interfaces present at its start are attached.
+pub const READY: &str = "capture ready";
+
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const END_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A node's agent, ended on drop.
+#[derive(Debug)]
+pub struct Agent {
+    node: String,
+    process: Process,
+    stderr: Arc<Mutex<String>>,
+}
+
+/// Where an agent's telemetry goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sink {
+    /// To the lab's receiver.
+    Receiver,
+    /// To its own standard output, which is the lab's: the console tree.
+    Console,
+}
+
+/// The configuration of a node's agent.
+pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
+    let mut people = Vec::new();
+    let topology = world.topology();
+    let addresses = |name: &str| -> Vec<String> {
+        [Family::V4, Family::V6]
+            .iter()
+            .filter_map(|&family| topology.address(name, family))
+            .map(|a| a.to_string())
+            .collect()
+    };
+    if let Some((_, node)) = topology.node_of(node) {
+        for pod in node.all_pods() {
+            people.push(json!({
+                "addresses": addresses(pod),
+                "cgroups": [world.cgroup_name(pod)?],
+                "attributes": {
+                    "service.name": pod, "service.namespace": "shop",
+                    "k8s.namespace.name": "shop", "k8s.pod.name": format!("{pod}-7d"),
+                },
+            }));
+        }
+    }
+    for server in &topology.servers {
+        people.push(json!({"addresses": addresses(server), "attributes": {"service.name": server}}));
+    }
+    let covered: Vec<_> = POD_NETWORKS.iter().chain(&NODE_NETWORKS).collect();
+    let exporters = match sink {
+        Sink::Receiver => json!({
+            "otlp": {
+                "endpoint": format!("http://{ENDPOINT}"),
+                "tls": {"insecure": true},
+                "compression": "none",
+                "sending_queue": {"batch": {"flush_timeout": "50ms"}},
+            },
+            "debug": {},
+        }),
+        Sink::Console => json!({"debug": {}}),
+    };
+    let names: Vec<_> = exporters.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
+    Ok(json!({
+        "exporters": exporters,
+        "service": {"pipelines": {"traces": {"exporters": names}}},
+        "capture": {"cgroup": world.node_cgroup(node)?},
+        "tracking": {"covered": covered, "settle": "100ms"},
+        "identity": {"node_name": node, "static": people},
+    }))
+}
+
+impl Agent {
+    /// Starts an agent in its node's namespace and waits until it captures.
+    pub fn start(world: &World, node: &str, program: &Path, sink: Sink) -> Result<Self> {
+        let file = world.dir().join(format!("{node}.yaml"));
+        let text = serde_yaml::to_string(&config(world, node, sink)?).map_err(|error| Error::Lab(error.to_string()))?;
+        std::fs::write(&file, text).context(format_args!("write {}", file.display()))?;
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", world.netns(node)?.path().display()));
+        command.arg(program).arg("run").arg("--config").arg(&file);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        if sink == Sink::Receiver {
+            let log = world.dir().join(format!("{node}.out"));
+            command.stdout(std::fs::File::create(&log).context("make the agent's output file")?);
+        }
+        let mut process = Process::spawn(command, &format!("the agent of {node}"))?;
+        let Some(stderr) = process.child().stderr.take() else { return lab("an agent without standard error") };
+        let (ready, when_ready) = std::sync::mpsc::channel();
+        let text = Arc::new(Mutex::new(String::new()));
+        let sink = text.clone();
+        std::thread::Builder::new()
+            .name(format!("log of {node}"))
+            .spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(std::result::Result::ok) {
+                    if line.contains(READY) {
+                        let _ = ready.send(());
+                    }
+                    let mut text = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+            })
+            .context("start a thread")?;
+        let agent = Self { node: node.to_owned(), process, stderr: text };
+        match when_ready.recv_timeout(START_PATIENCE) {
+            Ok(()) => Ok(agent),
+            Err(_) => lab(format!(
+                "the agent of {node} did not say `{READY}` within {START_PATIENCE:?}; its standard error:\n{}",
+                agent.stderr()
+            )),
+        }
+    }
+
+    /// Its node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it said on standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends it by SIGTERM; it sends what it still has.
+    pub fn stop(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let status = self.process.terminate(END_PATIENCE)?;
+        if status.success() {
+            return Ok(());
+        }
+        lab(format!("the agent of {} ended with {status} after {:?}:\n{}", self.node, start.elapsed(), self.stderr()))
+    }
+}
+
+/// The agent's program: the given one, else `synspan` beside the lab's own program.
+pub fn program(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return path.canonicalize().context(format_args!("find the agent {}", path.display()));
+    }
+    let own = std::env::current_exe().context("find the lab's own program")?;
+    let beside = own.with_file_name("synspan");
+    if beside.is_file() {
+        Ok(beside)
+    } else {
+        lab(format!("no agent at {}: build it, or name one by --agent", beside.display()))
+    }
+}

@@ -1,0 +1,126 @@
+//! Where the benchmark runs: a pod, its node with source translation, and servers outside.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::traffic::Done;
+use crate::error::{Context, Result, lab};
+use crate::net::cgroup::Cgroup;
+use crate::net::leftovers::Mark;
+use crate::net::netns::Netns;
+use crate::net::process::Process;
+
+const SERVERS: [&str; 4] = ["192.168.70.20", "192.168.70.21", "192.168.70.22", "192.168.70.23"];
+
+/// The namespaces, the cgroups and the servers. All of it goes on drop, the processes first.
+#[derive(Debug)]
+pub struct Bed {
+    _servers: Process,
+    pod: Netns,
+    /// The node's network namespace.
+    pub node: Netns,
+    _outside: Netns,
+    cgroup: Cgroup,
+    /// The cgroup of the node, where the agent attaches.
+    pub node_cgroup: PathBuf,
+    pod_cgroup: PathBuf,
+    mark: Mark,
+}
+
+/// The host side of the pod's interface.
+pub const POD_INTERFACE: &str = "veth-pod";
+/// The node's own interface.
+pub const NODE_INTERFACE: &str = "eth0";
+
+impl Bed {
+    /// Builds it and starts the servers.
+    pub fn build() -> Result<Self> {
+        let mark = Mark::create()?;
+        let cgroup = Cgroup::create(&Mark::name("bench"))?;
+        let node_cgroup = cgroup.child("node")?;
+        let pod_cgroup = cgroup.child("node/pod")?;
+        let pod = Netns::create(&Mark::name("pod"))?;
+        let node = Netns::create(&Mark::name("node"))?;
+        let outside = Netns::create(&Mark::name("out"))?;
+        node.sysctl(&[("net/ipv4/ip_forward", "1")])?;
+        node.ip(&format!(
+            "link add {POD_INTERFACE} type veth peer name eth0 netns {pod}\n\
+             link add {NODE_INTERFACE} type veth peer name eth0 netns {outside}\n\
+             address add 10.244.9.1/24 dev {POD_INTERFACE}\n\
+             address add 192.168.70.10/24 dev {NODE_INTERFACE}\n\
+             link set {POD_INTERFACE} up\n\
+             link set {NODE_INTERFACE} up\n\
+             route add default via 192.168.70.20\n",
+            pod = pod.name(),
+            outside = outside.name()
+        ))?;
+        pod.ip("address add 10.244.9.11/24 dev eth0\nlink set eth0 up\nroute add default via 10.244.9.1\n")?;
+        for server in SERVERS {
+            outside.ip(&format!("address add {server}/24 dev eth0\n"))?;
+        }
+        outside.ip("link set eth0 up\n")?;
+        node.nft(&format!(
+            "table ip bench {{ chain out {{ type nat hook postrouting priority srcnat; policy accept;\n\
+             ip saddr 10.244.0.0/16 oifname \"{NODE_INTERFACE}\" masquerade\n}}\n}}"
+        ))?;
+        // Entries of closed connections stay for two minutes by default; their number must not grow from round
+        // to round. The setting is there once the rule above has brought connection tracking in.
+        node.sysctl(&[("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "20")])?;
+        let servers = start_servers(&outside)?;
+        Ok(Self { _servers: servers, pod, node, _outside: outside, cgroup, node_cgroup, pod_cgroup, mark })
+    }
+
+    /// A directory for files that go with the bed.
+    pub fn dir(&self) -> &Path {
+        self.mark.dir()
+    }
+
+    /// A cgroup beside the node's, whose processor time is then a contender's alone.
+    pub fn account(&self, name: &str) -> Result<PathBuf> {
+        self.cgroup.child(name)
+    }
+
+    /// Makes that many connections from the pod, one after the other: nanoseconds for each.
+    pub fn connect(&self, connections: u32) -> Result<f64> {
+        let mut child = self.start_client(connections)?;
+        let mut line = String::new();
+        if let Some(stdout) = child.child().stdout.take() {
+            BufReader::new(stdout).read_line(&mut line).context("read the client's result")?;
+        }
+        let Ok(done) = serde_json::from_str::<Done>(&line) else {
+            return lab("the benchmark's client failed; what it said is above");
+        };
+        Ok(done.nanoseconds as f64 / f64::from(connections))
+    }
+
+    /// Starts the client, for a caller that does not wait for it.
+    pub fn start_client(&self, connections: u32) -> Result<Process> {
+        let mut command = worker(&self.pod)?;
+        command.args(["--cgroup".as_ref(), self.pod_cgroup.as_os_str()]);
+        command.args(["--servers", &SERVERS.join(","), "--connections", &connections.to_string()]);
+        Process::spawn(command, "the benchmark's client")
+    }
+
+    /// Forgets the connections that the node tracks, so that each run finds as many entries as the one before.
+    pub fn forget_connections(&self) {
+        // It fails where there are none.
+        let _ = self.node.run("conntrack", &["-F"]);
+    }
+}
+
+fn worker(netns: &Netns) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("find this program's own file")?);
+    command.args(["bench-worker", "--netns", netns.name()]).stdin(Stdio::null()).stdout(Stdio::piped());
+    Ok(command)
+}
+
+fn start_servers(outside: &Netns) -> Result<Process> {
+    let command = worker(outside)?;
+    let mut servers = Process::spawn(command, "the benchmark's servers")?;
+    let mut line = String::new();
+    if let Some(stdout) = servers.child().stdout.take() {
+        BufReader::new(stdout).read_line(&mut line).context("wait for the servers")?;
+    }
+    if line.trim() == "ready" { Ok(servers) } else { lab("the benchmark's servers did not start") }
+}

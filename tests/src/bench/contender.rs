@@ -1,0 +1,296 @@
+//! What is measured: the agent and its peers, each a process in a cgroup of its own.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::bed::Bed;
+use super::kernel;
+use super::sink::Sink;
+use crate::error::{Context, Error, Result, lab};
+use crate::net::process::Process;
+
+/// Who watches while the client runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, clap::ValueEnum)]
+pub enum Kind {
+    /// The agent, with its traces sent to a receiver.
+    Synspan,
+    /// tcplife of libbpf-tools: a line for each closed connection.
+    Tcplife,
+    /// tcpstates of libbpf-tools: a line for each change of a socket's state.
+    Tcpstates,
+    /// conntrack -E: a line for each event of connection tracking on the node.
+    Conntrack,
+}
+
+impl Kind {
+    /// All of them, in the report's order.
+    pub const ALL: [Self; 4] = [Self::Synspan, Self::Tcplife, Self::Tcpstates, Self::Conntrack];
+
+    /// Its key in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Synspan => "synspan",
+            Self::Tcplife => "tcplife",
+            Self::Tcpstates => "tcpstates",
+            Self::Conntrack => "conntrack",
+        }
+    }
+}
+
+/// The agent's file: where this program is, as cargo puts them both.
+pub fn agent_beside_us() -> Result<PathBuf> {
+    let us = std::env::current_exe().context("find this program's own file")?;
+    let agent = us.with_file_name("synspan");
+    if agent.exists() {
+        Ok(agent)
+    } else {
+        lab(format!("no agent at {}: build it, or name it by --agent", agent.display()))
+    }
+}
+
+/// Processor time, in microseconds.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct Cpu {
+    /// In user mode.
+    pub user: f64,
+    /// In the kernel, on its behalf.
+    pub system: f64,
+}
+
+/// A contender that runs and is ready.
+#[derive(Debug)]
+pub struct Running {
+    kind: Kind,
+    process: Process,
+    cgroup: PathBuf,
+    output: PathBuf,
+    lines: Option<mpsc::Receiver<String>>,
+    start: Cpu,
+}
+
+/// What it took, from ready to its end.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// Processor time of the process.
+    pub cpu: Cpu,
+    /// Its largest resident memory so far, in MiB.
+    pub rss_mib: f64,
+    /// Lines that it wrote, where it writes lines.
+    pub lines: Option<u64>,
+    /// What it says it lost, where it says so.
+    pub lost: Option<u64>,
+}
+
+impl Running {
+    /// Starts it and waits until it watches. `extra` goes into the agent's configuration.
+    pub fn start(kind: Kind, bed: &Bed, agent: &Path, sink: &Sink, extra: &str) -> Result<Self> {
+        let output = bed.dir().join(format!("{}.out", kind.name()));
+        let file = File::create(&output).context(format_args!("make {}", output.display()))?;
+        let mut command = match kind {
+            Kind::Synspan => agent_command(bed, agent, Some(sink), extra)?,
+            Kind::Tcplife => Command::new("tcplife"),
+            Kind::Tcpstates => Command::new("tcpstates"),
+            Kind::Conntrack => {
+                let mut command = in_node(bed);
+                command.args(["conntrack", "-E", "-p", "tcp"]);
+                command
+            }
+        };
+        command.stdin(Stdio::null()).stdout(file);
+        let errors = if kind == Kind::Synspan { Stdio::piped() } else { Stdio::inherit() };
+        if kind == Kind::Conntrack {
+            // It says at its end how many events it showed.
+            command.stderr(Stdio::null());
+        } else {
+            command.stderr(errors);
+        }
+        let mut process = Process::spawn(command, kind.name())?;
+        let cgroup = bed.account(kind.name())?;
+        std::fs::write(cgroup.join("cgroup.procs"), process.id().to_string())
+            .context(format_args!("move {} to its cgroup", kind.name()))?;
+        let lines = process.child().stderr.take().map(read_lines);
+        let mut running = Self { kind, process, cgroup, output, lines, start: Cpu::default() };
+        running.wait_until_ready()?;
+        running.start = read_cpu(&running.cgroup)?;
+        Ok(running)
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        if let Some(lines) = &self.lines {
+            wait_for_capture(lines)?;
+            // The ledger's seeding and whatever else follows the start.
+            std::thread::sleep(Duration::from_millis(300));
+            return Ok(());
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let attached = |id| match self.kind {
+            Kind::Conntrack => true,
+            _ => !kernel::programs_of(id).is_empty(),
+        };
+        while !attached(self.process.id()) {
+            if let Some(status) = self.process.ended() {
+                return lab(format!("{} ended at once: {status}", self.kind.name()));
+            }
+            if Instant::now() > deadline {
+                return lab(format!("{} loaded no program in 20 s", self.kind.name()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // From loaded to attached, and its first line.
+        std::thread::sleep(Duration::from_millis(700));
+        match self.process.ended() {
+            Some(status) => lab(format!("{} ended at once: {status}", self.kind.name())),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it as a user would, lets it finish its work, and says what it took.
+    pub fn stop(mut self) -> Result<Taken> {
+        // What it is behind with is its cost too; a line a tenth of a second late is still written.
+        std::thread::sleep(Duration::from_millis(200));
+        let rss_mib = peak_memory(self.process.id())?;
+        if self.kind == Kind::Synspan {
+            self.process.terminate(Duration::from_secs(20))?;
+        } else {
+            let pid = Pid::from_raw(self.process.id().cast_signed());
+            kill(pid, Signal::SIGINT).context("interrupt a contender")?;
+            let deadline = Instant::now() + Duration::from_secs(2);
+            while self.process.ended().is_none() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if self.process.ended().is_none() {
+                self.process.terminate(Duration::from_secs(10))?;
+            }
+        }
+        let end = read_cpu(&self.cgroup)?;
+        let cpu = Cpu { user: end.user - self.start.user, system: end.system - self.start.system };
+        let lines = match self.kind {
+            Kind::Synspan => None,
+            _ => Some(count_lines(&self.output)?),
+        };
+        let lost = self.lines.take().and_then(|lines| lost(lines.iter()));
+        Ok(Taken { cpu, rss_mib, lines, lost })
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(self) {
+        drop(self.process);
+    }
+}
+
+/// A command that runs in the node's network namespace, and is the program itself, not a child of it.
+pub fn in_node(bed: &Bed) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", bed.node.path().display()));
+    command
+}
+
+/// The agent's command line, with a configuration written for it.
+pub fn agent_command(bed: &Bed, agent: &Path, sink: Option<&Sink>, extra: &str) -> Result<Command> {
+    let exporter = match sink {
+        Some(sink) => format!("exporters:\n  otlp:\n    endpoint: {}\n    tls:\n      insecure: true\n", sink.address),
+        None => "exporters:\n  debug: {}\n".to_owned(),
+    };
+    let name = if sink.is_some() { "otlp" } else { "debug" };
+    let config = format!(
+        "{exporter}service:\n  pipelines:\n    traces:\n      exporters: [{name}]\n\
+         identity:\n  node_name: bench\ncapture:\n  cgroup: {}\n{extra}",
+        bed.node_cgroup.display()
+    );
+    let path = bed.dir().join("synspan.yaml");
+    std::fs::write(&path, config).context(format_args!("write {}", path.display()))?;
+    let mut command = in_node(bed);
+    command.arg(agent).args(["run", "--config"]).arg(path);
+    Ok(command)
+}
+
+/// Waits for the agent's line that says that it watches.
+pub fn wait_for_capture(lines: &mpsc::Receiver<String>) -> Result<()> {
+    let mut said = String::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) if line.contains("capture ready") => return Ok(()),
+            Ok(line) => {
+                said.push_str(&line);
+                said.push('\n');
+            }
+            Err(_) => return lab(format!("the agent did not say `capture ready`. It said:\n{said}")),
+        }
+    }
+}
+
+/// The lines of a stream, read as they come, so that its writer never waits.
+pub fn read_lines(stream: std::process::ChildStderr) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(std::result::Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// The sum of all that the agent's last line says was lost: `synspan counters {"...lost...": n, ...}`.
+fn lost(lines: impl Iterator<Item = String>) -> Option<u64> {
+    let last = lines.filter_map(|line| Some(line.split_once("synspan counters ")?.1.to_owned())).last()?;
+    let counters: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&last).ok()?;
+    let losses = counters.iter().filter(|(name, _)| name.contains("lost") || name.contains("dropped"));
+    Some(losses.filter_map(|(_, value)| value.as_u64()).sum())
+}
+
+/// A cgroup's processor time: exact, and complete when its processes are gone, unlike /proc/PID/stat.
+fn read_cpu(cgroup: &Path) -> Result<Cpu> {
+    let path = cgroup.join("cpu.stat");
+    let text = std::fs::read_to_string(&path).context(format_args!("read {}", path.display()))?;
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    match (field("user_usec"), field("system_usec")) {
+        (Some(user), Some(system)) => Ok(Cpu { user, system }),
+        _ => lab(format!("{} has no user_usec and system_usec", path.display())),
+    }
+}
+
+/// VmHWM of a process in MiB (proc(5)).
+fn peak_memory(process: u32) -> Result<f64> {
+    let path = format!("/proc/{process}/status");
+    let text = std::fs::read_to_string(&path).context(format_args!("read {path}"))?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    kib.map(|kib| kib / 1024.0).ok_or_else(|| Error::Lab(format!("{path} has no VmHWM")))
+}
+
+fn count_lines(path: &Path) -> Result<u64> {
+    let text = std::fs::read(path).context(format_args!("read {}", path.display()))?;
+    Ok(text.iter().filter(|byte| **byte == b'\n').count() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_read_from_the_last_line_of_counters() {
+        let lines = [
+            r#"synspan counters {"ring_lost": 5}"#,
+            r#"INFO synspan counters {"ring_lost": 2, "queue_dropped": 1, "observations": 900}"#,
+            "bye",
+        ];
+        assert_eq!(lost(lines.iter().map(ToString::to_string)), Some(3));
+        assert_eq!(lost(std::iter::once("bye".to_owned())), None);
+    }
+}

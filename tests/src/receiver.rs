@@ -1,0 +1,100 @@
+//! Where the agents send to: an OTLP trace service of the lab's own on each node's loopback, so that
+//! nothing of it passes an interface that an agent watches; or a pipe from there to another receiver.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use tokio::runtime::Runtime;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::codec::CompressionEncoding;
+use tonic::{Request, Response, Status};
+
+use crate::error::{Context, Result};
+use crate::net::netns;
+use crate::seen::{self, Span};
+
+/// Where each agent finds it, in its own node's namespace.
+pub const ENDPOINT: &str = "127.0.0.1:4317";
+
+/// Receives for all nodes of a lab.
+#[derive(Debug)]
+pub struct Receiver {
+    runtime: Runtime,
+    spans: Arc<Mutex<Vec<Span>>>,
+    forward: Option<SocketAddr>,
+}
+
+struct Service {
+    node: String,
+    spans: Arc<Mutex<Vec<Span>>>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Service {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> std::result::Result<Response<ExportTraceServiceResponse>, Status> {
+        let new = seen::spans(&self.node, request.into_inner());
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Receiver {
+    /// A receiver that keeps what it gets, or hands the bytes on to another one, reached from the
+    /// lab's own network namespace.
+    pub fn start(forward: Option<SocketAddr>) -> Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().context("start the receiver's runtime")?;
+        Ok(Self { runtime, spans: Arc::default(), forward })
+    }
+
+    /// Listens on the loopback of a node's namespace.
+    pub fn listen(&self, node: &str, netns: &str) -> Result<()> {
+        let listener = netns::inside(netns, || TcpListener::bind(ENDPOINT))?
+            .context(format_args!("bind {ENDPOINT} in {netns}"))?;
+        listener.set_nonblocking(true).context("make the receiver non-blocking")?;
+        let service = Service { node: node.to_owned(), spans: self.spans.clone() };
+        let forward = self.forward;
+        let _context = self.runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener).context("listen for agents")?;
+        self.runtime.spawn(async move {
+            match forward {
+                None => {
+                    let server = TraceServiceServer::new(service)
+                        .accept_compressed(CompressionEncoding::Gzip)
+                        .accept_compressed(CompressionEncoding::Zstd)
+                        .max_decoding_message_size(64 << 20);
+                    let incoming = TcpListenerStream::new(listener);
+                    // It runs until the runtime ends with the lab.
+                    let _ = tonic::transport::Server::builder().add_service(server).serve_with_incoming(incoming).await;
+                }
+                Some(to) => pipe(listener, to).await,
+            }
+        });
+        Ok(())
+    }
+
+    /// What came so far.
+    pub fn spans(&self) -> Vec<Span> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the spans go elsewhere.
+    pub fn forwards(&self) -> bool {
+        self.forward.is_some()
+    }
+}
+
+async fn pipe(listener: tokio::net::TcpListener, to: SocketAddr) {
+    while let Ok((mut near, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            if let Ok(mut far) = tokio::net::TcpStream::connect(to).await {
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,78 @@
+//! The agents and the receiver of a run.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::agent::{Agent, Sink};
+use crate::error::Result;
+use crate::receiver::Receiver;
+use crate::seen::Span;
+use crate::world::World;
+
+/// How a run is watched.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// The agent's program; without one the scenario runs unwatched, and only the lab's own checks count.
+    pub agent: Option<PathBuf>,
+    /// Hand the agents' OTLP to this receiver instead of the lab's own.
+    pub forward: Option<SocketAddr>,
+    /// Print the agents' console trees, and send nothing.
+    pub console: bool,
+}
+
+/// The agents of a run, one a node, and where they send to.
+#[derive(Debug)]
+pub struct Agents {
+    running: Vec<Agent>,
+    receiver: Receiver,
+    watch: Watch,
+}
+
+impl Agents {
+    /// Makes the receiver, reachable from every node. No agent runs yet.
+    pub fn new(world: &World, watch: Watch) -> Result<Self> {
+        let receiver = Receiver::start(watch.forward)?;
+        for node in &world.topology().nodes {
+            receiver.listen(&node.name, world.netns(&node.name)?.name())?;
+        }
+        Ok(Self { running: Vec::new(), receiver, watch })
+    }
+
+    /// Starts a node's agent and waits until it captures.
+    pub fn start(&mut self, world: &World, node: &str) -> Result<()> {
+        let Some(program) = self.watch.agent.clone() else { return Ok(()) };
+        let sink = if self.watch.console { Sink::Console } else { Sink::Receiver };
+        self.running.push(Agent::start(world, node, &program, sink)?);
+        Ok(())
+    }
+
+    /// Ends all, first to last.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut result = Ok(());
+        for agent in &mut self.running {
+            let stopped = agent.stop();
+            result = result.and(stopped);
+        }
+        result
+    }
+
+    /// The spans so far.
+    pub fn spans(&self) -> Vec<Span> {
+        self.receiver.spans()
+    }
+
+    /// Whether there is anything to check: spans come to the lab.
+    pub fn checked(&self) -> bool {
+        self.watch.agent.is_some() && !self.watch.console && !self.receiver.forwards()
+    }
+
+    /// What the agents said on standard error.
+    pub fn logs(&self) -> String {
+        self.running.iter().map(|agent| format!("--- agent of {}\n{}", agent.node(), agent.stderr())).collect()
+    }
+
+    /// Node and process id of each.
+    pub fn ids(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.running.iter().map(|agent| (agent.node(), agent.id()))
+    }
+}

@@ -1,0 +1,386 @@
+//! Compares what the agents sent with what a scenario wants.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::model::{Connect, Expect, Owner, OwnerWant, Scenario, TraceWant, Want};
+use crate::seen::Span;
+use crate::worker::protocol::Connected;
+
+/// A connect that was made.
+#[derive(Clone, Debug)]
+pub struct Attempted {
+    /// As the scenario has it.
+    pub connect: Connect,
+    /// Where to.
+    pub to: SocketAddr,
+    /// When, since 1970.
+    pub began: Duration,
+    /// When, by the lab's own clock.
+    pub at: Instant,
+    /// How it went, one for each.
+    pub results: Vec<Connected>,
+}
+
+/// The attribute that every attempt's own span has. A span that only stands in for a parent in a later
+/// SYN's trace is of the same name and is told by `synspan.syn_retry`.
+const OUTCOME: &str = "synspan.outcome";
+
+const STATUS_ERROR: i32 = 2;
+/// Clocks of kernel and user space, read apart.
+const CLOCK_SLACK: Duration = Duration::from_millis(50);
+
+/// What is wrong; empty if all is as the scenario wants it.
+pub fn wrong(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut named = HashSet::new();
+    for attempt in attempted {
+        let expect = scenario.expect.iter().find(|expect| expect.connect == attempt.connect.name);
+        let found = of(attempt, spans);
+        named.extend(found.iter().map(|span| span.id.as_str()));
+        let name = &attempt.connect.name;
+        let wanted = expect.and_then(|expect| expect.spans).unwrap_or(attempt.results.len());
+        if found.len() != wanted {
+            wrong.push(format!("{name}: {} spans of {} attempts, not {wanted}", found.len(), attempt.results.len()));
+            continue;
+        }
+        let control = clean(name);
+        let expect = expect.unwrap_or(&control);
+        let faults: Vec<Vec<String>> = found.iter().map(|span| compare(expect, span, attempted, spans)).collect();
+        if expect.some && faults.iter().any(Vec::is_empty) {
+            continue;
+        }
+        wrong.extend(faults.into_iter().flatten().take(5).map(|fault| format!("{name}: {fault}")));
+    }
+    for span in spans.iter().filter(|span| is_attempt(span) && !named.contains(span.id.as_str())) {
+        let cause = span.get("synspan.cause");
+        if cause.is_some() || span.status == STATUS_ERROR {
+            wrong
+                .push(format!("an attempt of `{}` that the scenario did not make has cause {cause:?}", span.service()));
+        }
+    }
+    wrong.extend(orphans(spans));
+    wrong
+}
+
+/// A span that is an attempt of a client, and not a stand-in for a parent.
+fn is_attempt(span: &Span) -> bool {
+    span.is("tcp connect") && span.get(OUTCOME).is_some() && span.get("synspan.syn_retry").is_none()
+}
+
+/// What holds for a control: it came up, and nothing was wrong.
+fn clean(name: &str) -> Expect {
+    let is = |word: &str| Want::Is(word.to_owned());
+    Expect {
+        connect: name.to_owned(),
+        outcome: is("established"),
+        cause: is("none"),
+        evidence: Want::OneOf(vec!["none".into()]),
+        status: is("unset"),
+        ..Expect::default()
+    }
+}
+
+/// The spans of a connect: by workload, destination and, where it is known, the client's port.
+fn of<'a>(attempt: &Attempted, spans: &'a [Span]) -> Vec<&'a Span> {
+    let ports: Vec<Option<u16>> = attempt.results.iter().map(|result| result.local.map(|local| local.port())).collect();
+    let port = |span: &Span, name: &str| span.get(name).and_then(|port| port.parse::<u16>().ok());
+    let earliest = attempt.began.saturating_sub(CLOCK_SLACK).as_nanos();
+    spans
+        .iter()
+        .filter(|span| is_attempt(span) && span.service() == attempt.connect.from)
+        .filter(|span| span.get("network.peer.address").is_some_and(|ip| ip.parse() == Ok(attempt.to.ip())))
+        .filter(|span| port(span, "network.peer.port") == Some(attempt.to.port()))
+        .filter(|span| u128::from(span.start) >= earliest && before_end(attempt, span))
+        .filter(|span| ports.iter().any(|known| known.is_none() || *known == port(span, "network.local.port")))
+        .collect()
+}
+
+/// Whether a span began before its connect was over, so that a later one from the same port is not taken for it.
+fn before_end(attempt: &Attempted, span: &Span) -> bool {
+    let longest = attempt.results.iter().map(|result| result.took_us).max().unwrap_or(0);
+    let end = attempt.began + Duration::from_micros(longest) + CLOCK_SLACK * 4;
+    u128::from(span.start) <= end.as_nanos()
+}
+
+fn compare(expect: &Expect, span: &Span, attempted: &[Attempted], spans: &[Span]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut ask = |name: &str, value: Option<&str>, want: &Want| {
+        if !want.met(value) {
+            wrong.push(format!("{name} is {}, not {want}", value.unwrap_or("none")));
+        }
+    };
+    ask("outcome", span.get(OUTCOME), &expect.outcome);
+    ask("cause", span.get("synspan.cause"), &expect.cause);
+    // An attempt with no cause may say that it has no evidence, in a word or by silence.
+    ask("evidence", span.get("synspan.evidence").filter(|word| *word != "none"), &expect.evidence);
+    ask("responsible", span.get("synspan.responsible"), &expect.responsible);
+    ask("status", Some(if span.status == STATUS_ERROR { "error" } else { "unset" }), &expect.status);
+    for (name, want) in &expect.attributes {
+        ask(name, span.get(name), want);
+    }
+    for event in expect.events.iter().filter(|event| span.events.iter().all(|(name, _)| name != *event)) {
+        wrong.push(format!("there is no event {event}"));
+    }
+    let mut ask = |name: &str, value: Option<&str>, want: &Want| {
+        if !want.met(value) {
+            wrong.push(format!("{name} is {}, not {want}", value.unwrap_or("none")));
+        }
+    };
+    match &expect.owner {
+        None => {}
+        Some(OwnerWant::Word(word)) => {
+            let want = Want::Is(word.clone());
+            ask("previous owner", span.get("synspan.previous_owner.service.name"), &want);
+            ask("previous owner's span", span.get("synspan.previous_owner.span_id"), &want);
+        }
+        Some(OwnerWant::Owner(owner)) => wrong.extend(compare_owner(owner, span, attempted, spans)),
+    }
+    if let Some(want) = &expect.trace {
+        wrong.extend(compare_trace(want, span, spans));
+    }
+    wrong
+}
+
+fn compare_owner(owner: &Owner, span: &Span, attempted: &[Attempted], spans: &[Span]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let Some(old) = attempted.iter().find(|attempt| attempt.connect.name == owner.connect) else {
+        return vec![format!("the scenario has no connect `{}`", owner.connect)];
+    };
+    let prefix = "synspan.previous_owner";
+    let mut ask = |name: &str, want: &Want| {
+        let value = span.get(&format!("{prefix}.{name}"));
+        if !want.met(value) {
+            wrong.push(format!("previous owner's {name} is {}, not {want}", value.unwrap_or("none")));
+        }
+    };
+    ask("service.name", &Want::Is(old.connect.from.clone()));
+    ask("server_state", &owner.server_state);
+    ask("closed_by", &owner.closed_by);
+    let ids: Vec<(&str, &str)> = of(old, spans).iter().map(|span| (span.trace.as_str(), span.id.as_str())).collect();
+    let mut links = span.links_of("previous_owner");
+    match links.next() {
+        None => wrong.push("there is no link of type previous_owner".into()),
+        Some(link) if !ids.contains(&(link.trace.as_str(), link.span.as_str())) => {
+            wrong.push(format!("the link leads to {}/{}, and the owner's spans are {ids:?}", link.trace, link.span));
+        }
+        Some(link) => {
+            let said = (span.get(&format!("{prefix}.trace_id")), span.get(&format!("{prefix}.span_id")));
+            if said != (Some(link.trace.as_str()), Some(link.span.as_str())) {
+                wrong.push(format!("the attributes name {said:?} and the link {}/{}", link.trace, link.span));
+            }
+        }
+    }
+    if links.next().is_some() {
+        wrong.push("there are several links of type previous_owner".into());
+    }
+    wrong
+}
+
+fn compare_trace(want: &TraceWant, span: &Span, spans: &[Span]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    // Where a later SYN was the one answered, the server's half is in that SYN's trace, and linked.
+    let mut traces = vec![span.trace.as_str()];
+    traces.extend(span.links_of("syn_retry").map(|link| link.trace.as_str()));
+    let inside = |name: &'static str| {
+        let traces = traces.clone();
+        spans.iter().filter(move |other| other.is(name) && traces.contains(&other.trace.as_str()))
+    };
+    if let Some(server) = &want.accept {
+        let accepts: Vec<&Span> = inside("tcp accept").filter(|accept| accept.service() == server).collect();
+        match accepts.as_slice() {
+            [accept] => {
+                let parent = spans.iter().find(|other| other.trace == accept.trace && other.id == accept.parent);
+                if !parent.is_some_and(|parent| parent.is("tcp connect")) {
+                    wrong.push("the parent of tcp accept is no tcp connect".into());
+                }
+                if accept.node == span.node {
+                    wrong.push(format!("tcp accept came from {}, the client's node", accept.node));
+                }
+            }
+            others => wrong.push(format!("{} spans `tcp accept` of `{server}` in the trace, not 1", others.len())),
+        }
+    }
+    for node in &want.forwards {
+        let count = inside("tcp forward").filter(|forward| forward.node == *node).count();
+        if count != 1 {
+            wrong.push(format!("{count} spans `tcp forward` of {node} in the trace, not 1"));
+        }
+    }
+    wrong
+}
+
+/// Spans whose parent never came, and spans with one id.
+fn orphans(spans: &[Span]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut ids = HashSet::new();
+    for span in spans {
+        if !ids.insert((span.trace.as_str(), span.id.as_str())) {
+            wrong.push(format!(
+                "two spans have the id {}/{}; one is `{}` of {}",
+                span.trace, span.id, span.name, span.node
+            ));
+        }
+    }
+    for span in spans.iter().filter(|span| !span.parent.is_empty()) {
+        if !ids.contains(&(span.trace.as_str(), span.parent.as_str())) {
+            wrong.push(format!(
+                "`{}` of {} has a parent that never came: {}/{}",
+                span.name, span.node, span.trace, span.parent
+            ));
+        }
+    }
+    wrong
+}
+
+/// The spans for people, the first hundred.
+pub fn table(spans: &[Span]) -> String {
+    let mut text = String::new();
+    for span in spans.iter().take(100) {
+        let _ = write!(text, "  {} {} `{}` {}/{}", span.node, span.service(), span.name, &span.trace, span.id);
+        let _ = write!(text, " parent {:?} status {} {:?}", span.parent, span.status, span.attributes);
+        for link in &span.links {
+            let _ = write!(text, " link {}/{} {:?}", link.trace, link.span, link.attributes);
+        }
+        text.push('\n');
+        for (name, attributes) in &span.events {
+            let _ = writeln!(text, "      {name} {attributes:?}");
+        }
+    }
+    if spans.len() > 100 {
+        let _ = writeln!(text, "  and {} more", spans.len() - 100);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::catalog;
+    use crate::scenario::model::Step;
+    use crate::seen::{Attributes, Link};
+
+    const CASE: &str = "
+about: the case
+topology: {nodes: [{name: node-a, pods: [cart, vehicle-control]}]}
+steps:
+  - connect: {as: old, from: cart, port: 8443}
+  - connect: {as: late, from: vehicle-control, port: 8443}
+  - connect: {as: control, from: vehicle-control, port: 8443}
+expect:
+  - connect: late
+    outcome: established
+    cause: source_port_reuse
+    evidence: exact
+    responsible: node
+    status: unset
+    owner: {connect: old, server_state: never_closed, closed_by: client}
+";
+
+    fn attributes(pairs: &[(&str, &str)]) -> Attributes {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn span(id: &str, service: &str, port: u16, more: &[(&str, &str)]) -> Span {
+        let port = port.to_string();
+        let mut all = attributes(&[
+            ("network.peer.address", "192.168.60.20"),
+            ("network.peer.port", "8443"),
+            ("network.local.port", &port),
+            ("synspan.outcome", "established"),
+        ]);
+        all.extend(attributes(more));
+        Span {
+            node: "node-a".into(),
+            resource: attributes(&[("service.name", service)]),
+            name: "tcp connect".into(),
+            trace: format!("trace-{id}"),
+            id: id.into(),
+            start: 1_000_000_000,
+            attributes: all,
+            ..Span::default()
+        }
+    }
+
+    fn attempt(scenario: &Scenario, name: &str, port: u16) -> Attempted {
+        let connect = scenario.steps.iter().find_map(|step| match step {
+            Step::Connect(connect) if connect.name == name => Some(connect.clone()),
+            _ => None,
+        });
+        let local = Some(SocketAddr::from(([10, 244, 1, 11], port)));
+        Attempted {
+            connect: connect.unwrap(),
+            to: "192.168.60.20:8443".parse().unwrap(),
+            began: Duration::from_secs(1),
+            at: Instant::now(),
+            results: vec![Connected { result: "ok".into(), local, took_us: 100 }],
+        }
+    }
+
+    /// The scenario of the case, what it did, and the spans that are right for it.
+    fn case() -> (Scenario, Vec<Attempted>, Vec<Span>) {
+        let scenario = catalog::read("case", CASE).unwrap();
+        let attempted =
+            vec![attempt(&scenario, "old", 1), attempt(&scenario, "late", 2), attempt(&scenario, "control", 3)];
+        let mut late = span(
+            "b",
+            "vehicle-control",
+            2,
+            &[
+                ("synspan.cause", "source_port_reuse"),
+                ("synspan.evidence", "exact"),
+                ("synspan.responsible", "node"),
+                ("synspan.previous_owner.service.name", "cart"),
+                ("synspan.previous_owner.server_state", "never_closed"),
+                ("synspan.previous_owner.closed_by", "client"),
+                ("synspan.previous_owner.trace_id", "trace-a"),
+                ("synspan.previous_owner.span_id", "a"),
+            ],
+        );
+        let kind = attributes(&[("synspan.link.type", "previous_owner")]);
+        late.links = vec![Link { trace: "trace-a".into(), span: "a".into(), attributes: kind }];
+        let spans = vec![span("a", "cart", 1, &[]), late, span("c", "vehicle-control", 3, &[])];
+        (scenario, attempted, spans)
+    }
+
+    #[test]
+    fn the_right_spans_are_right() {
+        let (scenario, attempted, spans) = case();
+        assert_eq!(wrong(&scenario, &attempted, &spans), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_said() {
+        type Spoil = fn(&mut Vec<Span>);
+        let breaks: &[(&str, Spoil)] = &[
+            ("0 spans of 1 attempts", |spans| drop(spans.remove(0))),
+            ("2 spans of 1 attempts", |spans| spans.push(Span { id: "d".into(), ..spans[1].clone() })),
+            ("evidence is tuple", |spans| drop(spans[1].attributes.insert("synspan.evidence".into(), "tuple".into()))),
+            ("control: cause is no_response", |spans| {
+                spans[2].attributes.insert("synspan.cause".into(), "no_response".into());
+            }),
+            ("control: status is error", |spans| spans[2].status = STATUS_ERROR),
+            ("no link of type previous_owner", |spans| spans[1].links.clear()),
+            ("the link leads to", |spans| spans[1].links[0].span = "x".into()),
+            ("the attributes name", |spans| {
+                spans[1].attributes.insert("synspan.previous_owner.span_id".into(), "x".into());
+            }),
+            ("a parent that never came", |spans| spans[0].parent = "x".into()),
+            ("two spans have the id", |spans| {
+                let twin = spans[0].clone();
+                spans.push(Span { name: "tcp accept".into(), ..twin });
+            }),
+            ("an attempt of `browser` that the scenario did not make", |spans| {
+                spans.push(span("e", "browser", 9, &[("synspan.cause", "no_response")]));
+            }),
+        ];
+        for (said, spoil) in breaks {
+            let (scenario, attempted, mut spans) = case();
+            spoil(&mut spans);
+            let wrong = wrong(&scenario, &attempted, &spans);
+            assert!(wrong.iter().any(|text| text.contains(said)), "{said}: {wrong:?}");
+        }
+    }
+}

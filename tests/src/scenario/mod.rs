@@ -1,0 +1,7 @@
+//! Scenarios: what to build, what to do and break, and what the verdict must be.
+
+pub mod agents;
+pub mod catalog;
+pub mod check;
+pub mod model;
+pub mod run;

@@ -1,0 +1,390 @@
+//! A scenario as it stands in its YAML file.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::topology::{Family, Masquerade, Topology};
+use crate::worker::protocol::Accept;
+
+/// A scenario.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Its name: the file's.
+    #[serde(default)]
+    pub name: String,
+    /// One sentence: what happens and what must be said of it.
+    pub about: String,
+    /// The families it runs with.
+    #[serde(default = "both")]
+    pub families: Vec<Family>,
+    /// `net.ipv4.tcp_syn_retries` of all namespaces. With `syn_linear` it makes the kernel's patience: as
+    /// they stand here SYNs leave at 0, 1 and 2 seconds, and it gives up at 4.
+    #[serde(default = "one_retry")]
+    pub syn_retries: u8,
+    /// `net.ipv4.tcp_syn_linear_timeouts`, which adds so many retries.
+    #[serde(default = "one_retry")]
+    pub syn_linear: u8,
+    /// Whether it runs a second time, as NAME-app, with an application that closes after three seconds where
+    /// this one waits for the kernel to give up.
+    #[serde(default)]
+    pub impatient_too: bool,
+    /// What to build.
+    pub topology: Topology,
+    /// What to do, in turn.
+    #[serde(with = "serde_yaml::with::singleton_map_recursive")]
+    pub steps: Vec<Step>,
+    /// What the agents must say of the connects that are named here. Every other one of the scenario is a
+    /// control: established, no cause, status unset.
+    #[serde(default)]
+    pub expect: Vec<Expect>,
+}
+
+fn both() -> Vec<Family> {
+    vec![Family::V4, Family::V6]
+}
+
+fn one_retry() -> u8 {
+    1
+}
+
+impl Scenario {
+    /// The same with an application that closes after three seconds, while the kernel would go on.
+    #[must_use]
+    pub fn impatient(mut self) -> Self {
+        self.name.push_str("-app");
+        (self.syn_retries, self.syn_linear) = (6, 4);
+        let mut changed = Vec::new();
+        for step in &mut self.steps {
+            if let Step::Connect(connect) = step
+                && connect.result == "ETIMEDOUT"
+            {
+                connect.result = "timeout".into();
+                connect.timeout = Some(3000);
+                connect.blocking = false;
+                changed.push(connect.name.clone());
+            }
+        }
+        for expect in self.expect.iter_mut().filter(|expect| changed.contains(&expect.connect)) {
+            expect.outcome = Want::Is("aborted".into());
+            expect.attributes.insert("error.type".into(), Want::Is("aborted".into()));
+        }
+        self
+    }
+}
+
+/// A step. `socket` is the name of a connect, or `HOST/PORT#N` for the Nth accepted by a server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Step {
+    /// Listen on a port.
+    Listen {
+        /// Pod, process or server.
+        on: String,
+        /// Port.
+        port: u16,
+        /// What becomes of connections.
+        #[serde(default)]
+        accept: Accept,
+        /// The accept queue's length.
+        #[serde(default = "backlog")]
+        backlog: i32,
+    },
+    /// Connect.
+    Connect(Connect),
+    /// Wait for a connect that went on in the background.
+    Wait(String),
+    /// Send bytes.
+    Send {
+        /// Which.
+        socket: String,
+        /// How many.
+        bytes: usize,
+    },
+    /// Receive bytes.
+    Recv {
+        /// Which.
+        socket: String,
+        /// How many.
+        bytes: usize,
+    },
+    /// Close the sending half.
+    Shutdown {
+        /// Which.
+        socket: String,
+    },
+    /// Close.
+    Close {
+        /// Which.
+        socket: String,
+        /// At once, by a RST.
+        #[serde(default)]
+        reset: bool,
+    },
+    /// Destroy a client's socket in the kernel (`ss -K`), as when its process or host is lost.
+    Destroy {
+        /// Which.
+        socket: String,
+    },
+    /// Empty a node's connection tracking, as time would.
+    Forget {
+        /// Node.
+        node: String,
+    },
+    /// Set a node's translation anew.
+    Translate {
+        /// Node.
+        node: String,
+        /// How.
+        masquerade: Masquerade,
+    },
+    /// Break something by an nftables rule.
+    Block {
+        /// Name, for `unblock`.
+        name: String,
+        /// Node, pod, server or `router`.
+        at: String,
+        /// The hook: input, output, forward.
+        hook: String,
+        /// The rule; `{name}` stands for an address and `{ip}` for the family's header.
+        rule: String,
+    },
+    /// Mend it.
+    Unblock(String),
+    /// Wait that many milliseconds.
+    Sleep(u64),
+    /// Start the agent of a node that has `late_agent`.
+    StartAgent(String),
+    /// Start one of a node's `late_pods`.
+    StartPod(String),
+    /// Take a pod away.
+    StopPod(String),
+    /// Redirect what a pod sends past its node's uplink by a BPF program.
+    Redirect {
+        /// Whose.
+        pod: String,
+    },
+    /// Answer SYNs to a port by an acknowledgement of another connection.
+    AnswerFalsely {
+        /// Server.
+        on: String,
+        /// Port.
+        port: u16,
+        /// Whose numbers: a connect's that ended; any without.
+        #[serde(default)]
+        numbers_of: Option<String>,
+    },
+    /// The lab's own look at the wire must have seen a stale ACK answer this connect, or must not.
+    StaleAck {
+        /// Which connect.
+        connect: String,
+        /// Whether.
+        seen: bool,
+    },
+    /// Wait until the server holds that many connections of a port in a state (`ss`'s word for it).
+    Holds {
+        /// Server.
+        on: String,
+        /// Port.
+        port: u16,
+        /// `close-wait`, `established`, ...
+        state: String,
+        /// How many.
+        count: usize,
+    },
+}
+
+fn backlog() -> i32 {
+    128
+}
+
+/// A connect.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    /// Its name.
+    #[serde(rename = "as")]
+    pub name: String,
+    /// Pod or process.
+    pub from: String,
+    /// Pod, process, node or server.
+    #[serde(default = "server")]
+    pub to: String,
+    /// Port.
+    pub port: u16,
+    /// Source port.
+    #[serde(default)]
+    pub from_port: Option<u16>,
+    /// How many at the same time, from ports that follow each other.
+    #[serde(default = "one")]
+    pub count: u16,
+    /// The application's own patience in milliseconds.
+    #[serde(default)]
+    pub timeout: Option<u64>,
+    /// One blocking call.
+    #[serde(default)]
+    pub blocking: bool,
+    /// Go on with the next step; `wait` for it later.
+    #[serde(default)]
+    pub background: bool,
+    /// Close as soon as it is up (only with `count`).
+    #[serde(default)]
+    pub close: bool,
+    /// By the other family.
+    #[serde(default)]
+    pub other_family: bool,
+    /// What the application must get: `ok`, `timeout`, or the name of the error number.
+    #[serde(default = "ok")]
+    pub result: String,
+}
+
+fn server() -> String {
+    "server".into()
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn ok() -> String {
+    "ok".into()
+}
+
+/// What must be said of a connect.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Which.
+    pub connect: String,
+    /// How many spans, if not one for each attempt.
+    #[serde(default)]
+    pub spans: Option<usize>,
+    /// `synspan.outcome`.
+    #[serde(default)]
+    pub outcome: Want,
+    /// `synspan.cause`.
+    #[serde(default)]
+    pub cause: Want,
+    /// `synspan.evidence`.
+    #[serde(default)]
+    pub evidence: Want,
+    /// `synspan.responsible`.
+    #[serde(default)]
+    pub responsible: Want,
+    /// `error` or `unset`.
+    #[serde(default)]
+    pub status: Want,
+    /// Other attributes of the `tcp connect` span.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Want>,
+    /// Events that it must have.
+    #[serde(default)]
+    pub events: Vec<String>,
+    /// Who held the port before; that nobody is named where the word `none` stands.
+    #[serde(default)]
+    pub owner: Option<OwnerWant>,
+    /// The rest of the trace.
+    #[serde(default)]
+    pub trace: Option<TraceWant>,
+    /// Of a connect with a count: whether this may hold for some only, at least one.
+    #[serde(default)]
+    pub some: bool,
+}
+
+/// Whether an owner is named.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum OwnerWant {
+    /// `none`: nobody.
+    Word(String),
+    /// Somebody.
+    Owner(Owner),
+}
+
+/// Who held the port before.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// The connect that held it; the link must lead to its span.
+    pub connect: String,
+    /// `synspan.previous_owner.server_state`.
+    #[serde(default)]
+    pub server_state: Want,
+    /// `synspan.previous_owner.closed_by`.
+    #[serde(default)]
+    pub closed_by: Want,
+}
+
+/// The rest of a trace.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceWant {
+    /// The workload that has the `tcp accept` span, a child of the connect span.
+    #[serde(default)]
+    pub accept: Option<String>,
+    /// The nodes that have a `tcp forward` span in it.
+    #[serde(default)]
+    pub forwards: Vec<String>,
+}
+
+/// A value that is wanted.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Default)]
+#[serde(untagged)]
+pub enum Want {
+    /// Whatever.
+    #[default]
+    Any,
+    /// `none`: not there; `some`: there; else this very value.
+    Is(String),
+    /// One of these.
+    OneOf(Vec<String>),
+    /// Not this one.
+    Not {
+        /// The value that must not be.
+        not: String,
+    },
+}
+
+impl Want {
+    /// Whether a value is what is wanted.
+    pub fn met(&self, value: Option<&str>) -> bool {
+        let is = |wanted: &str| match wanted {
+            "none" => value.is_none(),
+            "some" => value.is_some(),
+            _ => value == Some(wanted),
+        };
+        match self {
+            Self::Any => true,
+            Self::Is(wanted) => is(wanted),
+            Self::OneOf(list) => list.iter().any(|wanted| is(wanted)),
+            Self::Not { not } => !is(not),
+        }
+    }
+}
+
+impl std::fmt::Display for Want {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Is(wanted) => f.write_str(wanted),
+            Self::OneOf(list) => write!(f, "one of {}", list.join(", ")),
+            Self::Not { not } => write!(f, "not {not}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_is_told_from_what_is_not() {
+        let read = |text: &str| serde_yaml::from_str::<Want>(text).unwrap();
+        assert!(read("none").met(None) && !read("none").met(Some("x")));
+        assert!(read("some").met(Some("x")) && !read("some").met(None));
+        assert!(read("[a, none]").met(None) && read("[a, b]").met(Some("b")) && !read("[a, b]").met(Some("c")));
+        assert!(read("{not: a}").met(None) && !read("{not: a}").met(Some("a")));
+        assert!(Want::Any.met(None) && Want::Any.met(Some("x")));
+    }
+}

@@ -1,0 +1,334 @@
+//! Does a scenario's steps in a world.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::agents::{Agents, Watch};
+use super::check::{self, Attempted};
+use super::model::{Connect, Scenario, Step};
+use crate::error::{Context, Error, Result, lab};
+use crate::net::command;
+use crate::net::netns::Netns;
+use crate::tap::stale_ack;
+use crate::topology::Family;
+use crate::worker::client::Pending;
+use crate::worker::protocol::{Command, ConnectHow, Done, FalseNumbers};
+use crate::world::{UPLINK, World, veth_name};
+
+/// Any command but a connect by the kernel's patience is over by then.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the agents may take to tell of what has happened.
+const TELL_PATIENCE: Duration = Duration::from_secs(12);
+/// And how long the lab waits for what should not come.
+const QUIET: Duration = Duration::from_millis(400);
+
+/// Sets how long the kernel of a namespace tries to connect.
+fn patience(scenario: &Scenario, netns: &Netns) -> Result<()> {
+    // Below 6.5 there is no such setting, and no such steps.
+    let _ = netns.sysctl(&[("net/ipv4/tcp_syn_linear_timeouts", &scenario.syn_linear.to_string())]);
+    netns.sysctl(&[("net/ipv4/tcp_syn_retries", &scenario.syn_retries.to_string())])
+}
+
+/// A scenario under way.
+#[derive(Debug)]
+pub struct Run<'a> {
+    scenario: &'a Scenario,
+    family: Family,
+    background: BTreeMap<String, Pending>,
+    attempted: Vec<Attempted>,
+    agents: Agents,
+    world: World,
+}
+
+impl<'a> Run<'a> {
+    /// Builds the world and starts the agents that run from the start.
+    pub fn start(scenario: &'a Scenario, family: Family, program: &Path, watch: Watch) -> Result<Self> {
+        let world = World::build(&scenario.topology, program)?;
+        for (name, _) in world.namespaces() {
+            patience(scenario, world.netns(name)?)?;
+        }
+        let mut agents = Agents::new(&world, watch)?;
+        for node in scenario.topology.nodes.iter().filter(|node| !node.late_agent) {
+            agents.start(&world, &node.name)?;
+        }
+        Ok(Self { scenario, family, background: BTreeMap::new(), attempted: Vec::new(), agents, world })
+    }
+
+    /// Does all steps. An error means that the lab did not get where the scenario wants it.
+    pub fn steps(&mut self) -> Result<()> {
+        for (number, step) in (1..).zip(&self.scenario.steps) {
+            self.step(step)
+                .map_err(|error| Error::Lab(format!("step {number}, {step:?}: {error}\n{}", self.story())))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the agents' spans, ends the agents, and says what is wrong; nothing if all is right.
+    pub fn verdict(&mut self) -> Result<Vec<String>> {
+        let deadline = Instant::now() + TELL_PATIENCE;
+        let scenario = self.scenario;
+        if self.agents.checked() {
+            while !check::wrong(scenario, &self.attempted, &self.agents.spans()).is_empty() && Instant::now() < deadline
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            std::thread::sleep(QUIET);
+        }
+        self.agents.stop()?;
+        if !self.agents.checked() {
+            return Ok(Vec::new());
+        }
+        let spans = self.agents.spans();
+        let mut wrong = check::wrong(scenario, &self.attempted, &spans);
+        if !wrong.is_empty() {
+            wrong.push(format!("spans:\n{}", check::table(&spans)));
+            wrong.push(self.story());
+            wrong.push(self.agents.logs());
+        }
+        Ok(wrong)
+    }
+
+    /// The world, for a look around.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The agents.
+    pub fn agents(&self) -> &Agents {
+        &self.agents
+    }
+
+    /// What the lab itself saw on the nodes' wires: handshakes and ends, not data.
+    pub fn story(&self) -> String {
+        let mut text = String::from("the wire as the lab saw it:\n");
+        for node in &self.scenario.topology.nodes {
+            let Ok(tap) = self.world.tap(&node.name) else { continue };
+            let all = tap.seen();
+            let Some(start) = all.first().map(|seen| seen.at) else { continue };
+            for seen in all.iter().take(200) {
+                let way = if seen.out { "out" } else { "in " };
+                let after = seen.at.duration_since(start).as_secs_f64();
+                text.push_str(&format!("  {} {after:8.3} if{} {way} {}\n", node.name, seen.ifindex, seen.segment));
+            }
+            if all.len() > 200 {
+                text.push_str(&format!("  and {} more\n", all.len() - 200));
+            }
+        }
+        text
+    }
+
+    fn address(&self, name: &str, family: Family) -> Result<IpAddr> {
+        let found = self.scenario.topology.address(name, family);
+        found.ok_or_else(|| Error::Lab(format!("nothing with an address is called `{name}`")))
+    }
+
+    fn attempted(&self, name: &str) -> Result<&Attempted> {
+        let found = self.attempted.iter().find(|attempted| attempted.connect.name == name);
+        found.ok_or_else(|| Error::Lab(format!("no connect is called `{name}`")))
+    }
+
+    fn client(&self, name: &str) -> Result<SocketAddr> {
+        let attempted = self.attempted(name)?;
+        let local = attempted.results.first().and_then(|result| result.local);
+        local.ok_or_else(|| Error::Lab(format!("where `{name}` came from is not known")))
+    }
+
+    /// The worker that has a socket, and the socket's name there.
+    fn socket(&self, socket: &str) -> Result<(String, String)> {
+        if let Some((host, name)) = socket.split_once('/') {
+            return Ok((host.to_owned(), name.to_owned()));
+        }
+        let base = socket.rsplit_once('-').map_or(socket, |(base, _)| base);
+        let attempted = self.attempted(socket).or_else(|_| self.attempted(base))?;
+        Ok((attempted.connect.from.clone(), socket.to_owned()))
+    }
+
+    fn on_socket(&mut self, socket: &str, command: impl FnOnce(String) -> Command) -> Result<()> {
+        let (worker, name) = self.socket(socket)?;
+        self.world.worker(&worker)?.ask(command(name), PATIENCE).map(drop)
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Listen { on, port, accept, backlog } => {
+                let at = SocketAddr::new(self.address(on, self.family)?, *port);
+                let command = Command::Listen { socket: port.to_string(), at, backlog: *backlog, accept: *accept };
+                self.world.worker(on)?.ask(command, PATIENCE)?;
+                let at = SocketAddr::new(self.address(on, self.family.other())?, *port);
+                let socket = format!("{port}-other");
+                let command = Command::Listen { socket, at, backlog: *backlog, accept: *accept };
+                self.world.worker(on)?.ask(command, PATIENCE).map(drop)
+            }
+            Step::Connect(connect) => self.connect(connect),
+            Step::Wait(name) => match self.background.remove(name) {
+                Some(pending) => self.connected(name, &pending),
+                None => lab(format!("no connect `{name}` is in the background")),
+            },
+            Step::Send { socket, bytes } => {
+                let bytes = *bytes;
+                self.on_socket(socket, |socket| Command::Send { socket, bytes })
+            }
+            Step::Recv { socket, bytes } => {
+                let bytes = *bytes;
+                self.on_socket(socket, |socket| Command::Recv { socket, bytes })
+            }
+            Step::Shutdown { socket } => self.on_socket(socket, |socket| Command::Shutdown { socket }),
+            Step::Close { socket, reset } => {
+                let reset = *reset;
+                self.on_socket(socket, |socket| Command::Close { socket, reset })
+            }
+            Step::Destroy { socket } => self.destroy(socket),
+            Step::Forget { node } => self.world.forget_connections(node),
+            Step::Translate { node, masquerade } => self.world.translate(node, Some(masquerade)),
+            Step::Block { name, at, hook, rule } => {
+                let rule = self.scenario.topology.fill(rule, self.family);
+                self.world.netns(at)?.nft(&format!(
+                    "table inet lab_{name} {{\n chain block {{\n  type filter hook {hook} priority 0; policy accept;\n  {rule}\n }}\n}}\n"
+                ))
+            }
+            Step::Unblock(name) => {
+                let names: Vec<String> = self.world.namespaces().map(|(_, netns)| netns.to_owned()).collect();
+                let table = format!("lab_{name}");
+                let gone =
+                    names.iter().filter(|ns| command::run_in(ns, "nft", &["delete", "table", "inet", &table]).is_ok());
+                if gone.count() == 0 { lab(format!("nothing was blocked as `{name}`")) } else { Ok(()) }
+            }
+            Step::Sleep(ms) => {
+                std::thread::sleep(Duration::from_millis(*ms));
+                Ok(())
+            }
+            Step::StartAgent(node) => self.agents.start(&self.world, node),
+            Step::StartPod(pod) => {
+                self.world.add_pod(pod)?;
+                patience(self.scenario, self.world.netns(pod)?)
+            }
+            Step::StopPod(pod) => self.world.remove_pod(pod),
+            Step::Redirect { pod } => self.redirect(pod),
+            Step::AnswerFalsely { on, port, numbers_of } => {
+                let numbers = match numbers_of {
+                    None => FalseNumbers { seq: 0x1234_5678, ack: 0x9abc_def0 },
+                    Some(name) => self.numbers(name)?,
+                };
+                self.world.worker(on)?.ask(Command::AnswerFalsely { port: *port, numbers }, PATIENCE).map(drop)
+            }
+            Step::StaleAck { connect, seen } => self.stale_ack(connect, *seen),
+            Step::Holds { on, port, state, count } => self.holds(on, *port, state, *count),
+        }
+    }
+
+    fn connect(&mut self, connect: &Connect) -> Result<()> {
+        let family = if connect.other_family { self.family.other() } else { self.family };
+        let to = SocketAddr::new(self.address(&connect.to, family)?, connect.port);
+        let how = ConnectHow { from_port: connect.from_port, timeout_ms: connect.timeout, blocking: connect.blocking };
+        let socket = connect.name.clone();
+        let command = if connect.count == 1 {
+            Command::Connect { socket, to, how }
+        } else {
+            Command::ConnectMany { socket, to, count: connect.count, how, close: connect.close }
+        };
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))?;
+        let pending = self.world.worker(&connect.from)?.begin(command)?;
+        self.attempted.push(Attempted { connect: connect.clone(), to, began, at: Instant::now(), results: Vec::new() });
+        if connect.background {
+            self.background.insert(connect.name.clone(), pending);
+            return Ok(());
+        }
+        self.connected(&connect.name, &pending)
+    }
+
+    fn connected(&mut self, name: &str, pending: &Pending) -> Result<()> {
+        let Done::Connected(results) = pending.wait(PATIENCE)? else { return lab("a connect with no result") };
+        let Some(attempted) = self.attempted.iter_mut().find(|attempted| attempted.connect.name == name) else {
+            return lab(format!("no connect is called `{name}`"));
+        };
+        attempted.results = results;
+        let wanted = &attempted.connect.result;
+        match attempted.results.iter().find(|result| result.result != *wanted) {
+            Some(other) => {
+                lab(format!("the application got {} and not {wanted}, after {} us", other.result, other.took_us))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn destroy(&mut self, name: &str) -> Result<()> {
+        let client = self.client(name)?;
+        let from = self.attempted(name)?.connect.from.clone();
+        let netns = self.world.netns(&from)?;
+        let port = format!("= :{}", client.port());
+        let gone = netns.run("ss", &["-K", "-t", "-n", "-H", "sport", &port])?;
+        if gone.trim().is_empty() {
+            return lab(format!("no socket of `{name}` was there to be destroyed"));
+        }
+        Ok(())
+    }
+
+    /// Where the streams of a connect that ended stand: what its server's stale ACK would say.
+    fn numbers(&self, name: &str) -> Result<FalseNumbers> {
+        let (client, since) = (self.client(name)?, self.attempted(name)?.at);
+        for node in &self.scenario.topology.nodes {
+            if let Some((ours, theirs)) = self.world.tap(&node.name)?.numbers_of(client, since) {
+                return Ok(FalseNumbers { seq: theirs, ack: ours });
+            }
+        }
+        lab(format!("nothing of `{name}` was seen on the wire"))
+    }
+
+    fn stale_ack(&self, name: &str, wanted: bool) -> Result<()> {
+        let (client, since) = (self.client(name)?, self.attempted(name)?.at);
+        let story: Vec<_> = self
+            .scenario
+            .topology
+            .nodes
+            .iter()
+            .filter_map(|node| self.world.tap(&node.name).ok())
+            .map(|tap| tap.of_client(client, since))
+            .find(|story| !story.is_empty())
+            .unwrap_or_default();
+        match (stale_ack(&story), wanted) {
+            (Some(_), true) | (None, false) => Ok(()),
+            (Some(segment), false) => lab(format!("a stale ACK answered `{name}`: {segment}")),
+            (None, true) => lab(format!("no stale ACK answered `{name}`")),
+        }
+    }
+
+    fn holds(&self, on: &str, port: u16, state: &str, count: usize) -> Result<()> {
+        let netns = self.world.netns(on)?;
+        let filter = format!("= :{port}");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let held = netns.run("ss", &["-t", "-n", "-H", "state", state, "sport", &filter])?;
+            if held.lines().count() == count {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return lab(format!("{on} should hold {count} of port {port} in {state}, and holds:\n{held}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn redirect(&self, pod: &str) -> Result<()> {
+        let Some((_, node)) = self.scenario.topology.node_of(pod) else { return lab(format!("`{pod}` is on no node")) };
+        let netns = self.world.netns(&node.name)?;
+        let text = netns.run("ip", &["-o", "link", "show", "dev", UPLINK])?;
+        let index = text.split(':').next().unwrap_or_default().trim().to_owned();
+        let source = self.world.dir().join("redirect.c");
+        let object = self.world.dir().join("redirect.o");
+        std::fs::write(&source, include_str!("redirect.c")).context("write redirect.c")?;
+        let (source, object) = (source.display().to_string(), object.display().to_string());
+        let define = format!("-DUPLINK={index}");
+        let clang = ["clang-22", "clang"].into_iter().find(|name| command::run(name, &["--version"]).is_ok());
+        let Some(clang) = clang else { return lab("clang is needed to build the redirecting program") };
+        command::run(clang, &["-O2", "-g", "-target", "bpf", &define, "-c", &source, "-o", &object])?;
+        let veth = veth_name(pod);
+        netns.run("tc", &["qdisc", "add", "dev", &veth, "clsact"])?;
+        // clsact's filters run after what hangs at tcx, and after filters of a lower preference.
+        let filter =
+            ["filter", "add", "dev", &veth, "ingress", "pref", "50000", "bpf", "da", "obj", &object, "sec", "tc"];
+        // tc mounts the BPF file system if it is not there: not for all to see.
+        netns.run("unshare", &[&["--mount", "tc"], filter.as_slice()].concat()).map(drop)
+    }
+}
