@@ -36,7 +36,10 @@ pub fn synspan_skerr(ctx: RawTracePointContext) -> i32 {
             return 0;
         }
         let (mut cookie, mut errno) = (0_u64, 0_u32);
-        if !read(sock, SK_COOKIE.load(), &mut cookie) || cookie == 0 || !read(sock, SK_ERR.load(), &mut errno) {
+        if !read(sock, SK_COOKIE.load(), &mut cookie) || cookie == 0 {
+            return 0;
+        }
+        if !read(sock, SK_ERR.load(), &mut errno) || errno == 0 {
             return 0;
         }
         let time = now();

@@ -12,12 +12,13 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use core::ptr::read_volatile;
+use core::mem::offset_of;
 use synspan_ebpf::record::{
     KIND_SOCKET, STEP_ACTIVE_ESTABLISHED, STEP_CONNECT, STEP_PASSIVE_ESTABLISHED, STEP_RTO, STEP_STATE, SocketRecord,
     counter,
 };
 
+use crate::context;
 use crate::maps::{NETNS_COOKIE, bytes, count, header, mapped, now, reserve, submit};
 
 /// What `sock_ops` programs return when they have nothing to refuse.
@@ -33,10 +34,16 @@ const TCP_FIN_WAIT1: u32 = 4;
 const TCP_CLOSE: u32 = 7;
 const TCP_CLOSE_WAIT: u32 = 8;
 
-/// Reads a field of the context, by itself and at its own width, as the kernel's context access wants it.
+/// A field of the context; the arguments are the first thing in the union after `op`.
 macro_rules! field {
-    ($ops:expr, $($path:tt)+) => {
-        read_volatile(&raw const (*$ops).$($path)+)
+    ($ops:expr, args[$index:literal]) => {
+        context::field!($ops, bpf_sock_ops, __bindgen_anon_1, $index)
+    };
+    ($ops:expr, $name:ident[$index:literal]) => {
+        context::field!($ops, bpf_sock_ops, $name, $index)
+    };
+    ($ops:expr, $name:ident) => {
+        context::field!($ops, bpf_sock_ops, $name)
     };
 }
 
@@ -65,13 +72,17 @@ unsafe fn step(ops: *mut bpf_sock_ops) {
                 if field!(ops, is_fullsock) == 0 || field!(ops, state) != TCP_SYN_SENT {
                     return;
                 }
+                // Newer kernels ask again for each SYN that is sent again.
+                if field!(ops, snd_nxt) != field!(ops, snd_una) {
+                    return;
+                }
                 let flags = field!(ops, bpf_sock_ops_cb_flags);
                 set_flags(ops, flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG);
                 (STEP_CONNECT, TCP_SYN_SENT, TCP_SYN_SENT)
             }
             BPF_SOCK_OPS_STATE_CB => {
-                let old = field!(ops, __bindgen_anon_1.args[0]);
-                let new = field!(ops, __bindgen_anon_1.args[1]);
+                let old = field!(ops, args[0]);
+                let new = field!(ops, args[1]);
                 let first_fin = old == TCP_ESTABLISHED && (new == TCP_FIN_WAIT1 || new == TCP_CLOSE_WAIT);
                 if new != TCP_CLOSE && !first_fin {
                     return;
@@ -149,8 +160,8 @@ unsafe fn report(ops: *mut bpf_sock_ops, step: u8, old: u32, new: u32) {
             header: header::<SocketRecord>(KIND_SOCKET, time),
             cookie,
             netns_cookie,
-            bytes_acked: field!(ops, bytes_acked),
-            bytes_received: field!(ops, bytes_received),
+            bytes_acked: context::long::<{ offset_of!(bpf_sock_ops, bytes_acked) }, _>(ops),
+            bytes_received: context::long::<{ offset_of!(bpf_sock_ops, bytes_received) }, _>(ops),
             local_address: bytes(local),
             remote_address: bytes(remote),
             // Host order, and network order in the upper half: so says include/uapi/linux/bpf.h.
@@ -167,11 +178,7 @@ unsafe fn report(ops: *mut bpf_sock_ops, step: u8, old: u32, new: u32) {
             total_retrans: field!(ops, total_retrans),
             segs_in: field!(ops, segs_in),
             segs_out: field!(ops, segs_out),
-            args: [
-                field!(ops, __bindgen_anon_1.args[0]),
-                field!(ops, __bindgen_anon_1.args[1]),
-                field!(ops, __bindgen_anon_1.args[2]),
-            ],
+            args: [field!(ops, args[0]), field!(ops, args[1]), field!(ops, args[2])],
         });
         submit(entry);
     }

@@ -5,7 +5,10 @@
 //! the branch, helper call included.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", no_main)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod context;
 #[cfg(target_arch = "bpf")]
 mod error;
 #[cfg(target_arch = "bpf")]

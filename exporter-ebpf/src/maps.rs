@@ -25,9 +25,9 @@ pub const PENDING_BITS: u32 = 14;
 #[map]
 pub static PENDING: Array<u64> = Array::with_max_entries(PENDING_SLOTS, 0);
 
-/// Room for a segment's TCP options: reading the stack at a variable offset needs kernel 5.12.
+/// Room for a segment's TCP options, and for how far they have been read: reading the stack at a variable offset needs kernel 5.12.
 #[map]
-pub static OPTIONS: PerCpuArray<[u8; 64]> = PerCpuArray::with_max_entries(1, 0);
+pub static OPTIONS: PerCpuArray<[u64; 9]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Half the ring buffer's size in bytes; beyond it the reader is woken.
 #[unsafe(no_mangle)]

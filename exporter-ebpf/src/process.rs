@@ -3,16 +3,17 @@
 //! Programs of child cgroups run before those of their parents, so a load balancer that rewrites the
 //! address further up has not done so yet. These programs only look: they always allow.
 
-use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_netns_cookie,
     bpf_get_socket_cookie,
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use core::ptr::read_volatile;
+use core::mem::offset_of;
 use synspan_ebpf::record::{KIND_PROCESS, ProcessRecord};
 
+use crate::context::{self, field};
 use crate::maps::{bytes, header, mapped, now, reserve, submit};
 
 const ALLOW: i32 = 1;
@@ -23,8 +24,8 @@ const IPPROTO_TCP: u32 = 6;
 pub fn synspan_conn4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the context is valid while the program runs.
     unsafe {
-        if read_volatile(&raw const (*ctx.sock_addr).protocol) == IPPROTO_TCP {
-            let address = mapped(read_volatile(&raw const (*ctx.sock_addr).user_ip4));
+        if field!(ctx.sock_addr, bpf_sock_addr, protocol) == IPPROTO_TCP {
+            let address = mapped(field!(ctx.sock_addr, bpf_sock_addr, user_ip4));
             report(ctx.sock_addr, address);
         }
     }
@@ -37,12 +38,12 @@ pub fn synspan_conn6(ctx: SockAddrContext) -> i32 {
     // SAFETY: the context is valid while the program runs. Each word is read by itself, as the
     // kernel's context access wants it.
     unsafe {
-        if read_volatile(&raw const (*ctx.sock_addr).protocol) == IPPROTO_TCP {
+        if field!(ctx.sock_addr, bpf_sock_addr, protocol) == IPPROTO_TCP {
             let address = [
-                read_volatile(&raw const (*ctx.sock_addr).user_ip6[0]),
-                read_volatile(&raw const (*ctx.sock_addr).user_ip6[1]),
-                read_volatile(&raw const (*ctx.sock_addr).user_ip6[2]),
-                read_volatile(&raw const (*ctx.sock_addr).user_ip6[3]),
+                field!(ctx.sock_addr, bpf_sock_addr, user_ip6, 0),
+                field!(ctx.sock_addr, bpf_sock_addr, user_ip6, 1),
+                field!(ctx.sock_addr, bpf_sock_addr, user_ip6, 2),
+                field!(ctx.sock_addr, bpf_sock_addr, user_ip6, 3),
             ];
             report(ctx.sock_addr, address);
         }
@@ -64,10 +65,10 @@ unsafe fn report(addr: *mut bpf_sock_addr, address: [u32; 4]) {
         let netns_cookie = bpf_get_netns_cookie(addr.cast());
         let cgroup_id = bpf_get_current_cgroup_id();
         let ids = bpf_get_current_pid_tgid();
-        let port = read_volatile(&raw const (*addr).user_port);
-        let family = read_volatile(&raw const (*addr).user_family);
-        let socket = read_volatile(&raw const (*addr).__bindgen_anon_1.sk);
-        let bound_port = if socket.is_null() { 0 } else { read_volatile(&raw const (*socket).src_port) };
+        let port = field!(addr, bpf_sock_addr, user_port);
+        let family = field!(addr, bpf_sock_addr, user_family);
+        let socket = context::long::<{ offset_of!(bpf_sock_addr, __bindgen_anon_1) }, _>(addr) as *const bpf_sock;
+        let bound_port = if socket.is_null() { 0 } else { field!(socket, bpf_sock, src_port) };
         let mut comm = [0_u8; 16];
         // On failure the name stays empty.
         let _ = bpf_get_current_comm(comm.as_mut_ptr().cast(), 16);

@@ -8,19 +8,18 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes, bp
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use core::mem::MaybeUninit;
-use core::ptr::read_volatile;
 use synspan_ebpf::record::{
     EGRESS, INGRESS, KIND_SEGMENT, OPTION_CUT, SegmentRecord, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN,
 };
 
-use crate::maps::{bytes, header, mapped, now, reserve, submit};
+use crate::context::field;
+use crate::maps::{bytes, header, now, reserve, submit};
 
 mod headers;
 mod options;
 mod pending;
 
 use headers::Place;
-use pending::Key;
 
 /// `TC_ACT_UNSPEC` for clsact, `TCX_NEXT` for tcx: go on as if this program were not there.
 const NEXT: i32 = -1;
@@ -32,6 +31,9 @@ const ETH_P_8021Q: u32 = 0x8100_u16.to_be() as u32;
 const ETH_P_8021AD: u32 = 0x88a8_u16.to_be() as u32;
 
 const IPPROTO_TCP: u8 = 6;
+
+/// Flags of segments that are always reported.
+const NOTABLE: u8 = TCP_SYN | TCP_RST | TCP_FIN;
 
 /// A segment comes in.
 #[classifier]
@@ -77,16 +79,16 @@ struct Found {
 unsafe fn observe(skb: *mut __sk_buff, direction: u8) {
     // SAFETY: as the caller promises.
     unsafe {
-        match read_volatile(&raw const (*skb).protocol) {
+        match field!(skb, __sk_buff, protocol) {
             ETH_P_IP => ipv4(skb, direction),
             ETH_P_IPV6 => ipv6(skb, direction),
-            ETH_P_8021Q | ETH_P_8021AD => unusual(skb, direction),
+            ETH_P_8021Q | ETH_P_8021AD => look(skb, direction),
             _ => (),
         }
     }
 }
 
-/// IPv4 without options in the linear part, which is nearly all; the rest goes to [`unusual`].
+/// IPv4 without options in the linear part, which is nearly all: most segments are found ordinary here.
 ///
 /// # Safety
 ///
@@ -96,40 +98,25 @@ unsafe fn ipv4(skb: *mut __sk_buff, direction: u8) {
     let mut packet = MaybeUninit::<[u8; 40]>::uninit();
     // SAFETY: as the caller promises; the helper fills the buffer whole, with zeros on failure.
     unsafe {
-        if load(skb, Place::LINEAR, 0, packet.as_mut_ptr().cast(), 40) != 0 {
-            return unusual(skb, direction);
+        if load(skb, Place::LINEAR, 0, packet.as_mut_ptr().cast(), 40) == 0 {
+            let packet = packet.assume_init_ref();
+            if packet[9] != IPPROTO_TCP {
+                return;
+            }
+            if packet[0] == 0x45 && packet[33] & NOTABLE == 0 {
+                let ifindex = field!(skb, __sk_buff, ifindex);
+                let key = pending::v4(word(packet, 12), word(packet, 16), word(packet, 20), ifindex);
+                if !pending::is_awaited(key) {
+                    return;
+                }
+            }
         }
-        let packet = packet.assume_init();
-        if packet[9] != IPPROTO_TCP || be16(&packet, 6) & 0x1fff != 0 {
-            return;
-        }
-        if packet[0] != 0x45 {
-            return unusual(skb, direction);
-        }
-        let (source, destination) = (word(&packet, 12), word(&packet, 16));
-        let key = Key::v4(skb, source, destination, word(&packet, 20));
-        if !wanted(&key, packet[33]) {
-            return;
-        }
-        let mut tcp = [0_u8; 20];
-        tcp.copy_from_slice(&packet[20..40]);
-        report(
-            skb,
-            &Found {
-                source: mapped(source),
-                destination: mapped(destination),
-                tcp,
-                place: Place::LINEAR,
-                transport: 20,
-                total: u32::from(be16(&packet, 2)),
-                ttl: u32::from(packet[8]),
-                direction: u32::from(direction),
-            },
-        );
+        look(skb, direction);
     }
 }
 
-/// IPv6 without extension headers in the linear part, which is nearly all; the rest goes to [`unusual`].
+/// IPv6 without extension headers in the linear part, which is nearly all: most segments are found
+/// ordinary here.
 ///
 /// # Safety
 ///
@@ -139,79 +126,84 @@ unsafe fn ipv6(skb: *mut __sk_buff, direction: u8) {
     let mut packet = MaybeUninit::<[u8; 60]>::uninit();
     // SAFETY: as the caller promises; the helper fills the buffer whole, with zeros on failure.
     unsafe {
-        if load(skb, Place::LINEAR, 0, packet.as_mut_ptr().cast(), 60) != 0 {
-            return unusual(skb, direction);
-        }
-        let packet = packet.assume_init();
-        if packet[6] != IPPROTO_TCP {
-            if headers::is_extension(packet[6]) {
-                unusual(skb, direction);
+        if load(skb, Place::LINEAR, 0, packet.as_mut_ptr().cast(), 60) == 0 {
+            let packet = packet.assume_init_ref();
+            if packet[6] == IPPROTO_TCP {
+                if packet[53] & NOTABLE == 0 {
+                    let ifindex = field!(skb, __sk_buff, ifindex);
+                    let source = [word(packet, 8), word(packet, 12), word(packet, 16), word(packet, 20)];
+                    let destination = [word(packet, 24), word(packet, 28), word(packet, 32), word(packet, 36)];
+                    let key = pending::v6(source, destination, word(packet, 40), ifindex);
+                    if !pending::is_awaited(key) {
+                        return;
+                    }
+                }
+            } else if !headers::is_extension(packet[6]) {
+                return;
             }
-            return;
         }
-        let source = [word(&packet, 8), word(&packet, 12), word(&packet, 16), word(&packet, 20)];
-        let destination = [word(&packet, 24), word(&packet, 28), word(&packet, 32), word(&packet, 36)];
-        let key = Key::v6(skb, source, destination, word(&packet, 40));
-        if !wanted(&key, packet[53]) {
-            return;
-        }
-        let mut tcp = [0_u8; 20];
-        tcp.copy_from_slice(&packet[40..60]);
-        let payload = u32::from(be16(&packet, 4));
-        report(
-            skb,
-            &Found {
-                source,
-                destination,
-                tcp,
-                place: Place::LINEAR,
-                transport: 40,
-                total: if payload == 0 { 0 } else { 40 + payload },
-                ttl: u32::from(packet[7]),
-                direction: u32::from(direction),
-            },
-        );
+        look(skb, direction);
     }
 }
 
-/// Anything else: VLAN tags in the packet, options, extension headers, headers outside the linear part.
+/// A closer look at a packet that is to be reported, or is no common one: VLAN tags in the packet,
+/// options, extension headers, headers outside the linear part.
 ///
 /// # Safety
 ///
 /// `skb` is the program's context.
 #[inline(never)]
-unsafe fn unusual(skb: *mut __sk_buff, direction: u8) {
+unsafe fn look(skb: *mut __sk_buff, direction: u8) {
     // SAFETY: as the caller promises.
     unsafe {
-        let mut found = MaybeUninit::<Found>::zeroed().assume_init();
-        found.direction = u32::from(direction);
-        if !headers::find(skb, &mut found) {
-            return;
-        }
-        let ports = word(&found.tcp, 0);
-        let key = if found.source[0] == 0 && found.source[1] == 0 && found.source[2] == 0xffff_u32.to_be() {
-            Key::v4(skb, found.source[3], found.destination[3], ports)
-        } else {
-            Key::v6(skb, found.source, found.destination, ports)
+        let mut found = Found {
+            source: [0; 4],
+            destination: [0; 4],
+            tcp: [0; 20],
+            place: Place::LINEAR,
+            transport: 0,
+            total: 0,
+            ttl: 0,
+            direction: u32::from(direction),
         };
-        if wanted(&key, found.tcp[13]) {
+        if headers::find(skb, &mut found) && wanted(skb, &found) {
             report(skb, &found);
         }
     }
 }
 
-/// Whether a segment with these flags is to be reported. Keeps the table of pending SYNs.
+/// Whether a segment is to be reported. Keeps the table of pending SYNs.
+///
+/// # Safety
+///
+/// `skb` is the program's context.
 #[inline(always)]
-fn wanted(key: &Key, flags: u8) -> bool {
-    if flags & (TCP_SYN | TCP_RST | TCP_FIN) == 0 {
-        return key.answers(false);
+unsafe fn wanted(skb: *mut __sk_buff, found: &Found) -> bool {
+    // SAFETY: as the caller promises.
+    let ifindex = unsafe { field!(skb, __sk_buff, ifindex) };
+    let flags = found.tcp[13];
+    let ports = word(&found.tcp, 0);
+    if flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN {
+        pending::expect(key(&found.destination, &found.source, ports.rotate_left(16), ifindex), now());
+        return true;
     }
-    if flags & TCP_RST != 0 || flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
-        key.answers(true);
-    } else if flags & TCP_SYN != 0 {
-        key.expect_answer(now());
+    if flags & (TCP_SYN | TCP_ACK) == TCP_ACK && flags & (TCP_RST | TCP_FIN) == TCP_FIN {
+        // An end, of a connection that was established: it answers no SYN that is its own.
+        return true;
     }
-    true
+    let last = flags & (TCP_SYN | TCP_RST) != 0;
+    let answers = pending::answer(key(&found.source, &found.destination, ports, ifindex), last);
+    answers || flags & NOTABLE != 0
+}
+
+/// The key of a segment in the table of pending SYNs.
+#[inline(always)]
+fn key(source: &[u32; 4], destination: &[u32; 4], ports: u32, ifindex: u32) -> u64 {
+    if source[0] == 0 && source[1] == 0 && source[2] == 0xffff_u32.to_be() {
+        pending::v4(source[3], destination[3], ports, ifindex)
+    } else {
+        pending::v6(*source, *destination, ports, ifindex)
+    }
 }
 
 /// Writes the record.
@@ -234,7 +226,7 @@ unsafe fn report(skb: *mut __sk_buff, found: &Found) {
         }
         let payload = total.saturating_sub(found.transport).saturating_sub(header_bytes);
         let cookie = if flags & (TCP_SYN | TCP_ACK) == TCP_SYN { bpf_get_socket_cookie(skb.cast()) } else { 0 };
-        let ifindex = read_volatile(&raw const (*skb).ifindex);
+        let ifindex = field!(skb, __sk_buff, ifindex);
         let time = now();
         let Some(mut entry) = reserve::<SegmentRecord>() else { return };
         entry.write(SegmentRecord {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -118,13 +119,18 @@ impl Agent {
                 }
             })
             .context("start a thread")?;
-        let agent = Self { node: node.to_owned(), process, stderr: text };
+        let mut agent = Self { node: node.to_owned(), process, stderr: text };
         match when_ready.recv_timeout(START_PATIENCE) {
             Ok(()) => Ok(agent),
-            Err(_) => lab(format!(
+            Err(RecvTimeoutError::Timeout) => lab(format!(
                 "the agent of {node} did not say `{READY}` within {START_PATIENCE:?}; its standard error:\n{}",
                 agent.stderr()
             )),
+            Err(RecvTimeoutError::Disconnected) => {
+                // Its standard error has ended, and so has it, or will at once.
+                let status = agent.process.terminate(END_PATIENCE)?;
+                lab(format!("the agent of {node} ended with {status}; its standard error:\n{}", agent.stderr()))
+            }
         }
     }
 

@@ -56,6 +56,10 @@ impl Receiver {
     pub fn listen(&self, node: &str, netns: &str) -> Result<()> {
         let listener = netns::inside(netns, || TcpListener::bind(ENDPOINT))?
             .context(format_args!("bind {ENDPOINT} in {netns}"))?;
+        self.serve(node, listener)
+    }
+
+    fn serve(&self, node: &str, listener: TcpListener) -> Result<()> {
         listener.set_nonblocking(true).context("make the receiver non-blocking")?;
         let service = Service { node: node.to_owned(), spans: self.spans.clone() };
         let forward = self.forward;
@@ -96,5 +100,47 @@ async fn pipe(listener: tokio::net::TcpListener, to: SocketAddr) {
                 let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+    use opentelemetry_proto::tonic::trace::v1 as otlp;
+
+    fn send(receiver: &Receiver, to: SocketAddr) {
+        let span = otlp::Span { name: "tcp connect".into(), ..otlp::Span::default() };
+        let request = ExportTraceServiceRequest {
+            resource_spans: vec![otlp::ResourceSpans {
+                scope_spans: vec![otlp::ScopeSpans { spans: vec![span], ..otlp::ScopeSpans::default() }],
+                ..otlp::ResourceSpans::default()
+            }],
+        };
+        receiver.runtime.block_on(async {
+            let mut client = TraceServiceClient::connect(format!("http://{to}")).await.unwrap();
+            client.export(request).await.unwrap();
+        });
+    }
+
+    fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        (listener, at)
+    }
+
+    #[test]
+    fn what_an_agent_sends_is_kept_with_its_node_directly_and_by_a_pipe() {
+        let receiver = Receiver::start(None).unwrap();
+        let (direct, at) = listener();
+        receiver.serve("node-a", direct).unwrap();
+        send(&receiver, at);
+        let pipe = Receiver::start(Some(at)).unwrap();
+        let (piped, at) = listener();
+        pipe.serve("node-b", piped).unwrap();
+        send(&pipe, at);
+        let nodes: Vec<_> = receiver.spans().into_iter().map(|span| (span.node, span.name)).collect();
+        assert_eq!(nodes, [("node-a".to_owned(), "tcp connect".to_owned()), ("node-a".into(), "tcp connect".into())]);
+        assert!(pipe.forwards() && pipe.spans().is_empty());
     }
 }

@@ -100,15 +100,14 @@ impl Tap {
         let of = |seen: &&Seen| seen.ifindex == first && (seen.segment.src == client || seen.segment.dst == client);
         all.iter().filter(of).map(|seen| seen.segment.clone()).collect()
     }
+}
 
-    /// The last connection's numbers that a client's end had: where its stream and the server's stand.
-    pub fn numbers_of(&self, client: SocketAddr, since: Instant) -> Option<(u32, u32)> {
-        let story = self.of_client(client, since);
-        let not_reset = |segment: &&Segment| !segment.has(RST);
-        let ours = story.iter().filter(not_reset).rfind(|segment| segment.src == client)?;
-        let theirs = story.iter().filter(not_reset).rfind(|segment| segment.dst == client)?;
-        Some((ours.end(), theirs.end()))
-    }
+/// Where the client's stream and the server's stand at the end of a connection's story.
+pub fn ends(story: &[Segment], client: SocketAddr) -> Option<(u32, u32)> {
+    let last = |ours: bool| {
+        story.iter().rfind(|segment| !segment.has(RST) && (segment.src == client) == ours).map(Segment::end)
+    };
+    Some((last(true)?, last(false)?))
 }
 
 /// Whether a connection's story has an answer to its SYN that is neither a SYN-ACK nor a RST, before any

@@ -7,10 +7,10 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use core::mem::MaybeUninit;
-use core::ptr::read_volatile;
 use synspan_ebpf::record::{INGRESS, counter};
 
 use super::{ETH_P_8021AD, ETH_P_8021Q, ETH_P_IP, ETH_P_IPV6, Found, IPPROTO_TCP, be16, load, word};
+use crate::context::field;
 use crate::maps::{count, mapped};
 
 const HOP_BY_HOP: u8 = 0;
@@ -52,7 +52,7 @@ pub fn is_extension(next: u8) -> bool {
 pub unsafe fn find(skb: *mut __sk_buff, found: &mut Found) -> bool {
     // SAFETY: as the caller promises; the helpers fill the buffers whole, with zeros on failure.
     unsafe {
-        let protocol = read_volatile(&raw const (*skb).protocol);
+        let protocol = field!(skb, __sk_buff, protocol);
         let tagged = protocol == ETH_P_8021Q || protocol == ETH_P_8021AD;
         // A tag left in the packet: on the way in the kernel takes it for the network header, on the
         // way out the network header is already the right one.
@@ -182,5 +182,5 @@ unsafe fn link_header(skb: *mut __sk_buff) -> u32 {
 #[inline(always)]
 pub unsafe fn length(skb: *mut __sk_buff) -> u32 {
     // SAFETY: as the caller promises.
-    unsafe { read_volatile(&raw const (*skb).len).saturating_sub(link_header(skb)) }
+    unsafe { field!(skb, __sk_buff, len).saturating_sub(link_header(skb)) }
 }

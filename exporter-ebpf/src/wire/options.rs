@@ -1,10 +1,12 @@
 //! The TCP options of a segment that is reported (RFC 9293 3.2, RFC 7323).
 
 use aya_ebpf::bindings::__sk_buff;
+use core::ptr::{read_volatile, write_volatile};
 use synspan_ebpf::record::{OPTION_CUT, OPTION_TIMESTAMP, OPTION_WSCALE, counter};
 
 use super::headers::Place;
 use super::load;
+use crate::context::below64;
 use crate::maps::{OPTIONS, count};
 
 const END: u8 = 0;
@@ -35,14 +37,14 @@ pub struct Read {
 #[inline(always)]
 pub unsafe fn read(skb: *mut __sk_buff, place: Place, transport: u32, header_bytes: u32) -> Read {
     let mut read = Read { bits: OPTION_CUT, wscale: 0, mss: 0, tsval: 0, tsecr: 0 };
-    let len = header_bytes.wrapping_sub(20) & 63;
-    if header_bytes < 20 {
+    if header_bytes <= 20 {
+        if header_bytes == 20 {
+            read.bits = 0;
+        }
         return read;
     }
-    if len == 0 {
-        read.bits = 0;
-        return read;
-    }
+    // The verifier wants to see the length and every index below 64; the compiler knows, and would drop the masks.
+    let len = (below64(header_bytes - 21) + 1) as u32;
     let Some(room) = OPTIONS.get_ptr_mut(0) else { return read };
     // SAFETY: the room is this CPU's own, this program is not interrupted by another of its kind, and
     // no index reaches 64.
@@ -52,10 +54,14 @@ pub unsafe fn read(skb: *mut __sk_buff, place: Place, transport: u32, header_byt
             count(counter::UNREADABLE);
             return read;
         }
-        let byte = |at: u32| *room.add((at & 63) as usize);
+        let byte = |at: u32| *room.add(below64(at) as usize);
         let word = |at: u32| u32::from_be_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
-        let mut at = 0;
+        // Kept in the map between two options, so that the verifier knows nothing of it and takes all
+        // ways through the loop for the same one; it would else follow each of them to the end.
+        let cursor = room.add(64).cast::<u64>();
+        write_volatile(cursor, 0);
         for _ in 0..MOST {
+            let at = read_volatile(cursor) as u32;
             if at >= len {
                 read.bits &= !OPTION_CUT;
                 break;
@@ -66,7 +72,7 @@ pub unsafe fn read(skb: *mut __sk_buff, place: Place, transport: u32, header_byt
                 break;
             }
             if kind == NOP {
-                at += 1;
+                write_volatile(cursor, u64::from(at + 1));
                 continue;
             }
             let size = u32::from(byte(at + 1));
@@ -83,7 +89,7 @@ pub unsafe fn read(skb: *mut __sk_buff, place: Place, transport: u32, header_byt
                 read.wscale = byte(at + 2);
                 read.bits |= OPTION_WSCALE;
             }
-            at += size;
+            write_volatile(cursor, u64::from(at + size));
         }
         read
     }

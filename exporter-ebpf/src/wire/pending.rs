@@ -6,7 +6,6 @@
 //!
 //! bits 63..20: tag; 19..4: when the SYN was seen, in units of 2^30 ns; 3..0: answers reported so far.
 
-use aya_ebpf::bindings::__sk_buff;
 use core::ptr::{read_volatile, write_volatile};
 use synspan_ebpf::record::counter;
 
@@ -24,77 +23,52 @@ const MOST_ANSWERS: u64 = 8;
 /// For how long a SYN is worth waiting for, in units of 2^30 ns: beyond the kernel's own patience.
 const PATIENCE: u64 = 130;
 
-/// A segment's place in the table: its own, and that of an answer to it.
-pub struct Key {
-    own: u64,
-    ends: Ends,
-}
-
-/// What the answer's place is made of, computed only for SYNs.
-enum Ends {
-    V4 { source: u32, destination: u32, ports: u32, ifindex: u32 },
-    V6 { source: [u32; 4], destination: [u32; 4], ports: u32, ifindex: u32 },
-}
-
-impl Key {
-    /// The key of an IPv4 segment; all in network order.
-    ///
-    /// # Safety
-    ///
-    /// `skb` is the program's context.
-    #[inline(always)]
-    pub unsafe fn v4(skb: *mut __sk_buff, source: u32, destination: u32, ports: u32) -> Self {
-        // SAFETY: as the caller promises.
-        let ifindex = unsafe { read_volatile(&raw const (*skb).ifindex) };
-        Self { own: v4(source, destination, ports, ifindex), ends: Ends::V4 { source, destination, ports, ifindex } }
-    }
-
-    /// The key of an IPv6 segment; all in network order.
-    ///
-    /// # Safety
-    ///
-    /// `skb` is the program's context.
-    #[inline(always)]
-    pub unsafe fn v6(skb: *mut __sk_buff, source: [u32; 4], destination: [u32; 4], ports: u32) -> Self {
-        // SAFETY: as the caller promises.
-        let ifindex = unsafe { read_volatile(&raw const (*skb).ifindex) };
-        Self { own: v6(source, destination, ports, ifindex), ends: Ends::V6 { source, destination, ports, ifindex } }
-    }
-
-    /// Whether this segment answers a pending SYN. A `last` answer empties the slot.
-    #[inline(always)]
-    pub fn answers(&self, last: bool) -> bool {
-        let Some(slot) = slot(self.own) else { return false };
+/// Whether a segment with this key answers a pending SYN.
+#[inline(always)]
+pub fn is_awaited(key: u64) -> bool {
+    match slot(key) {
         // SAFETY: the verifier has checked the pointer; other CPUs may write the word, whole.
-        let value = unsafe { read_volatile(slot) };
-        if value == 0 || (value ^ tag(self.own)) >> TAG_SHIFT != 0 {
+        Some(slot) => holds(unsafe { read_volatile(slot) }, key),
+        None => false,
+    }
+}
+
+/// Notes that a segment with this key answers a pending SYN; false if it answers none. A `last` answer
+/// empties the slot.
+#[inline(always)]
+pub fn answer(key: u64, last: bool) -> bool {
+    let Some(slot) = slot(key) else { return false };
+    // SAFETY: as in `is_awaited`. Of two CPUs that write at once one wins, and a count may be short by one.
+    unsafe {
+        let value = read_volatile(slot);
+        if !holds(value, key) {
             return false;
         }
-        let next = if last || value & ANSWERS_MASK >= MOST_ANSWERS { 0 } else { value + 1 };
-        // SAFETY: as above. Of two CPUs that write at once one wins, and a count may be short by one.
-        unsafe { write_volatile(slot, next) };
-        true
+        write_volatile(slot, if last || value & ANSWERS_MASK >= MOST_ANSWERS { 0 } else { value + 1 });
     }
+    true
+}
 
-    /// This segment is a SYN: its answer, the reversed tuple at the same interface, is awaited.
-    #[inline(always)]
-    pub fn expect_answer(&self, time_ns: u64) {
-        let answer = match self.ends {
-            Ends::V4 { source, destination, ports, ifindex } => v4(destination, source, ports.rotate_left(16), ifindex),
-            Ends::V6 { source, destination, ports, ifindex } => v6(destination, source, ports.rotate_left(16), ifindex),
-        };
-        let Some(slot) = slot(answer) else { return };
-        let time = (time_ns >> 30) & TIME_MASK;
-        // SAFETY: as in `answers`.
-        unsafe {
-            let before = read_volatile(slot);
-            let age = time.wrapping_sub(before >> TIME_SHIFT) & TIME_MASK;
-            if before != 0 && (before ^ tag(answer)) >> TAG_SHIFT != 0 && age <= PATIENCE {
-                count(counter::PENDING_OVERWRITTEN);
-            }
-            write_volatile(slot, tag(answer) | time << TIME_SHIFT);
+/// Notes that an answer with this key is awaited, from now on.
+#[inline(always)]
+pub fn expect(key: u64, time_ns: u64) {
+    let Some(slot) = slot(key) else { return };
+    let time = (time_ns >> 30) & TIME_MASK;
+    // SAFETY: as in `answer`.
+    unsafe {
+        let before = read_volatile(slot);
+        let age = time.wrapping_sub(before >> TIME_SHIFT) & TIME_MASK;
+        if before != 0 && !holds(before, key) && age <= PATIENCE {
+            count(counter::PENDING_OVERWRITTEN);
         }
+        write_volatile(slot, tag(key) | time << TIME_SHIFT);
     }
+}
+
+/// Whether a slot's value is of this key.
+#[inline(always)]
+fn holds(value: u64, key: u64) -> bool {
+    value != 0 && (value ^ tag(key)) >> TAG_SHIFT == 0
 }
 
 /// The slot of a hash: its highest bits.
@@ -115,13 +89,15 @@ fn pair(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// The key of an IPv4 segment at an interface; addresses and ports in network order.
 #[inline(always)]
-fn v4(source: u32, destination: u32, ports: u32, ifindex: u32) -> u64 {
+pub fn v4(source: u32, destination: u32, ports: u32, ifindex: u32) -> u64 {
     mix(mix(HASH_SEED.load(), pair(source, destination)), pair(ports, ifindex))
 }
 
+/// The key of an IPv6 segment at an interface; addresses and ports in network order.
 #[inline(always)]
-fn v6(source: [u32; 4], destination: [u32; 4], ports: u32, ifindex: u32) -> u64 {
+pub fn v6(source: [u32; 4], destination: [u32; 4], ports: u32, ifindex: u32) -> u64 {
     let hash = mix(mix(HASH_SEED.load(), pair(source[0], source[1])), pair(source[2], source[3]));
     let hash = mix(mix(hash, pair(destination[0], destination[1])), pair(destination[2], destination[3]));
     mix(hash, pair(ports, ifindex))

@@ -42,8 +42,8 @@ impl Tracker {
         }
         let isn = step.numbers.snd_nxt;
         if let Some(&at) = self.by_cookie.get(&step.cookie) {
-            if self.open.get(at).is_some_and(|open| open.isn == isn) {
-                return; // the same observation twice
+            if self.open.get(at).is_some_and(|open| isn.wrapping_sub(open.isn) <= 1) {
+                return; // the same observation twice, or the question asked again after the SYN was sent
             }
             // The socket connects again: what it tried before is over.
             self.finish(at, true);

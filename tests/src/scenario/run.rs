@@ -11,7 +11,8 @@ use super::model::{Connect, Scenario, Step};
 use crate::error::{Context, Error, Result, lab};
 use crate::net::command;
 use crate::net::netns::Netns;
-use crate::tap::stale_ack;
+use crate::segment::Segment;
+use crate::tap::{self, stale_ack};
 use crate::topology::Family;
 use crate::worker::client::Pending;
 use crate::worker::protocol::{Command, ConnectHow, Done, FalseNumbers};
@@ -268,25 +269,25 @@ impl<'a> Run<'a> {
     /// Where the streams of a connect that ended stand: what its server's stale ACK would say.
     fn numbers(&self, name: &str) -> Result<FalseNumbers> {
         let (client, since) = (self.client(name)?, self.attempted(name)?.at);
-        for node in &self.scenario.topology.nodes {
-            if let Some((ours, theirs)) = self.world.tap(&node.name)?.numbers_of(client, since) {
-                return Ok(FalseNumbers { seq: theirs, ack: ours });
-            }
+        if let Some((ack, seq)) = tap::ends(&self.wire(client, since), client) {
+            return Ok(FalseNumbers { seq, ack });
         }
         lab(format!("nothing of `{name}` was seen on the wire"))
     }
 
+    /// What a client's end sent and got since a time, once the wire is quiet: the taps may lag behind.
+    fn wire(&self, client: SocketAddr, since: Instant) -> Vec<Segment> {
+        let taps = self.scenario.topology.nodes.iter().filter_map(|node| self.world.tap(&node.name).ok());
+        let mut stories = taps.map(|tap| {
+            tap.wait_quiet(Duration::from_millis(100));
+            tap.of_client(client, since)
+        });
+        stories.find(|story| !story.is_empty()).unwrap_or_default()
+    }
+
     fn stale_ack(&self, name: &str, wanted: bool) -> Result<()> {
         let (client, since) = (self.client(name)?, self.attempted(name)?.at);
-        let story: Vec<_> = self
-            .scenario
-            .topology
-            .nodes
-            .iter()
-            .filter_map(|node| self.world.tap(&node.name).ok())
-            .map(|tap| tap.of_client(client, since))
-            .find(|story| !story.is_empty())
-            .unwrap_or_default();
+        let story = self.wire(client, since);
         match (stale_ack(&story), wanted) {
             (Some(_), true) | (None, false) => Ok(()),
             (Some(segment), false) => lab(format!("a stale ACK answered `{name}`: {segment}")),
