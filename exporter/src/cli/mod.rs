@@ -50,7 +50,9 @@ pub struct Cli {
 enum Command {
     /// Watch connection attempts and send what is found, until SIGTERM or SIGINT
     #[cfg(feature = "live")]
-    #[command(after_help = "Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `synspan doctor` says what is missing.\nEnds cleanly on SIGTERM and SIGINT: what is pending is sent, for at most ten seconds.")]
+    #[command(
+        after_help = "Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `synspan doctor` says what is missing.\nEnds cleanly on SIGTERM and SIGINT: what is pending is sent, for at most ten seconds."
+    )]
     Run(run::Args),
     /// Check a configuration; with --send, send a test span to each of its exporters
     Check(check::CheckArgs),

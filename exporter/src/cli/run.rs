@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::deliver::{Delivery, StartError as DeliveryError};
 use crate::track::Tracker;
 
-use sink::TrackerSink;
+use sink::{Tally, TrackerSink};
 use telemetry::Telemetry;
 
 /// Findings that may wait for the telemetry thread; beyond, they are dropped and counted.
@@ -63,18 +63,20 @@ pub enum Error {
 pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
     let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("synspan-export").enable_all().build()?;
     // Before anything is attached, so that a signal that comes early ends cleanly too.
-    let (mut terminate, mut interrupt) = runtime.block_on(async {
-        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    })?;
+    let (mut terminate, mut interrupt) = runtime
+        .block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) })?;
     let delivery = Arc::new(Delivery::start(exporters::delivery_options(config), runtime.handle())?);
     let dropped = Arc::new(AtomicU64::new(0));
     let (sender, receiver) = mpsc::sync_channel(FINDINGS);
     let telemetry = Telemetry::new(config, args.all, delivery.clone());
-    let telemetry = std::thread::Builder::new().name("synspan-tell".to_owned()).spawn(move || telemetry.run(&receiver))?;
+    let telemetry =
+        std::thread::Builder::new().name("synspan-tell".to_owned()).spawn(move || telemetry.run(&receiver))?;
     let machine = machine::Machine::here();
-    let sink = TrackerSink::new(Tracker::new(machine.complete(stages::track(config)), machine.now), sender, dropped.clone());
-    let tally = sink.tally();
-    let (capture, features) = Capture::start(stages::capture(config), sink)?;
+    let tally = Tally::default();
+    let (capture, features) = Capture::start_with(stages::capture(config), |features| {
+        let options = machine.complete(stages::track(config), features.error_tracepoint.is_present());
+        TrackerSink::new(Tracker::new(options, machine.now), sender, dropped.clone(), tally.clone())
+    })?;
     announce(&features);
     runtime.block_on(async {
         let ready = async {
@@ -119,7 +121,9 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
 fn announce(features: &Features) {
     tracing::info!(cgroup = %features.cgroup.display(), attach = features.attach.as_str(), "capture started");
     match &features.leftovers {
-        Ok(removed) => removed.iter().for_each(|removed| tracing::info!("taken away from an earlier agent: {} {}", removed.interface, removed.program)),
+        Ok(removed) => removed.iter().for_each(|removed| {
+            tracing::info!("taken away from an earlier agent: {} {}", removed.interface, removed.program)
+        }),
         Err(error) => tracing::warn!("cannot look for what an earlier agent left: {error}"),
     }
     if !features.error_tracepoint.is_present() {

@@ -150,12 +150,12 @@ mod tests {
         };
         let info = |kind: u32, count: u32| kind << 24 | count;
         let words: Vec<u32> = [
-            vec![at("int"), info(INT, 0), 4, 32],                                        // 1
-            vec![0, info(STRUCT, 1), 8, at("b"), 1, 0],                                  // 2
-            vec![at("inner"), info(STRUCT, 2), 8, at("x"), 1, 0, at("y"), 1, 32],        // 3
-            vec![at("inner_t"), info(TYPEDEF, 0), 3],                                    // 4
-            vec![0, info(CONST, 0), 4],                                                  // 5
-            vec![at("outer"), info(STRUCT, 4) | 1 << 31, 28],                            // 6
+            vec![at("int"), info(INT, 0), 4, 32],                                 // 1
+            vec![0, info(STRUCT, 1), 8, at("b"), 1, 0],                           // 2
+            vec![at("inner"), info(STRUCT, 2), 8, at("x"), 1, 0, at("y"), 1, 32], // 3
+            vec![at("inner_t"), info(TYPEDEF, 0), 3],                             // 4
+            vec![0, info(CONST, 0), 4],                                           // 5
+            vec![at("outer"), info(STRUCT, 4) | 1 << 31, 28],                     // 6
             vec![at("a"), 1, 0, 0, 2, 64, at("c"), 5, 128, at("d"), 1, 3 << 24 | 192],
         ]
         .concat();

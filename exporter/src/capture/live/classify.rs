@@ -12,7 +12,17 @@ const LOOPBACK: u32 = 0x8;
 
 /// Kinds of tunnel device (`IFLA_INFO_KIND`).
 const OVERLAYS: [&str; 12] = [
-    "vxlan", "geneve", "ipip", "sit", "gre", "gretap", "erspan", "ip6gre", "ip6gretap", "ip6tnl", "wireguard",
+    "vxlan",
+    "geneve",
+    "ipip",
+    "sit",
+    "gre",
+    "gretap",
+    "erspan",
+    "ip6gre",
+    "ip6gretap",
+    "ip6tnl",
+    "wireguard",
     "bareudp",
 ];
 
@@ -152,18 +162,7 @@ mod tests {
         use PointKind::{NodeNic, Overlay, PodNic};
         assert_eq!(
             kinds,
-            [
-                None,
-                Some(NodeNic),
-                Some(PodNic),
-                None,
-                None,
-                Some(Overlay),
-                Some(Overlay),
-                None,
-                Some(Overlay),
-                None
-            ]
+            [None, Some(NodeNic), Some(PodNic), None, None, Some(Overlay), Some(Overlay), None, Some(Overlay), None]
         );
     }
 

@@ -153,9 +153,7 @@ impl Filter {
             Err(e) if gone(&e) => return Ok(()),
             other => other?,
         };
-        let same = |f: &&Filter| {
-            f.priority == self.priority && f.handle == self.handle && f.program == self.program
-        };
+        let same = |f: &&Filter| f.priority == self.priority && f.handle == self.handle && f.program == self.program;
         if there.filters.iter().find(same).is_none() {
             return Ok(());
         }

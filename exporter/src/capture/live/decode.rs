@@ -132,7 +132,9 @@ fn socket(record: &SocketRecord) -> Result<SocketStep, DecodeError> {
         STEP_ACTIVE_ESTABLISHED => Step::ActiveEstablished,
         STEP_PASSIVE_ESTABLISHED => Step::PassiveEstablished,
         STEP_RTO => Step::Rto { gave_up: record.args[2] != 0 },
-        STEP_STATE => Step::State { from: state("old state", record.state_old)?, to: state("new state", record.state_new)? },
+        STEP_STATE => {
+            Step::State { from: state("old state", record.state_old)?, to: state("new state", record.state_new)? }
+        }
         other => return Err(DecodeError::Value { field: "step", value: other.into() }),
     };
     Ok(SocketStep {
@@ -204,9 +206,7 @@ fn segment(record: &SegmentRecord) -> Result<Segment, DecodeError> {
 
 fn error(record: &ErrorRecord) -> Result<SocketError, DecodeError> {
     match i32::try_from(record.errno) {
-        Ok(errno) if record.errno != 0 && record.errno <= MAX_ERRNO => {
-            Ok(SocketError { cookie: record.cookie, errno })
-        }
+        Ok(errno) if record.errno != 0 && record.errno <= MAX_ERRNO => Ok(SocketError { cookie: record.cookie, errno }),
         _ => Err(DecodeError::Value { field: "errno", value: record.errno }),
     }
 }

@@ -31,9 +31,9 @@ use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError};
 use synspan_ebpf::record::counter;
 
+pub use cgroup::find_mount as cgroup2_mount;
 pub use decode::{DecodeError, decode};
 pub use options::{AttachMode, InterfaceRules, Options};
-pub use cgroup::find_mount as cgroup2_mount;
 pub use reader::{Sink, now as monotonic};
 
 use cgroup::Root;
@@ -49,7 +49,9 @@ pub const PROGRAM_PREFIX: &str = "synspan_";
 #[non_exhaustive]
 pub enum StartError {
     /// No cgroup v2.
-    #[error("cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified, or name a directory with capture.cgroup")]
+    #[error(
+        "cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified, or name a directory with capture.cgroup"
+    )]
     NoCgroup2 {
         /// Set if the mounts could not be read.
         source: Option<io::Error>,
@@ -72,7 +74,9 @@ pub enum StartError {
         holder: Option<String>,
     },
     /// The kernel does not take the programs.
-    #[error("cannot load the eBPF programs (kernel 5.10 or later, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or root): {source}")]
+    #[error(
+        "cannot load the eBPF programs (kernel 5.10 or later, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or root): {source}"
+    )]
     Load {
         /// What the kernel said.
         source: Box<EbpfError>,
@@ -231,6 +235,18 @@ impl Capture {
     ///
     /// [`StartError`]: no cgroup2, another agent there, a kernel too old, missing capabilities.
     pub fn start(options: Options, sink: impl Sink + 'static) -> Result<(Self, Features), StartError> {
+        Self::start_with(options, |_| sink)
+    }
+
+    /// As [`Capture::start`], for a sink that rests on what there is to see.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Capture::start`].
+    pub fn start_with<S: Sink + 'static>(
+        options: Options,
+        sink: impl FnOnce(&Features) -> S,
+    ) -> Result<(Self, Features), StartError> {
         let cgroup = match options.cgroup {
             Some(path) => path,
             None => cgroup::find_mount()?,
@@ -263,7 +279,7 @@ impl Capture {
             shared: shared.clone(),
             changes,
             exclude: options.exclude,
-            sink,
+            sink: sink(&features),
             lost: 0,
             going: Default::default(),
         };

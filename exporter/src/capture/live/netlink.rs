@@ -94,12 +94,7 @@ impl Socket {
     /// # Errors
     ///
     /// The kernel's answer, or those of send(2) and recv(2).
-    pub fn dump<T: Default>(
-        &mut self,
-        kind: u16,
-        body: &[u8],
-        mut take: impl FnMut(&mut T, &[u8]),
-    ) -> io::Result<T> {
+    pub fn dump<T: Default>(&mut self, kind: u16, body: &[u8], mut take: impl FnMut(&mut T, &[u8])) -> io::Result<T> {
         let mut tries = 0;
         loop {
             tries += 1;

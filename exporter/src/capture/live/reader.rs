@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -14,10 +14,10 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::time::{ClockId, clock_gettime};
 use synspan_ebpf::record::counter;
 
+use super::decode::decode;
 use super::object::CounterMap;
 use crate::capture::observation::{InterfaceChange, Lost, Mono, Observation, What};
 use crate::capture::tuple::Addr;
-use super::decode::decode;
 
 /// How often the ring is emptied; the programs wake the reader before, when it is half full.
 const PERIOD: Duration = Duration::from_millis(10);

@@ -37,12 +37,13 @@ impl Machine {
         }
     }
 
-    /// Adds the facts to the tracker's options.
-    pub fn complete(&self, options: Options) -> Options {
+    /// Adds the facts to the tracker's options; `errors_seen` is what capture says of itself.
+    pub fn complete(&self, options: Options, errors_seen: bool) -> Options {
         Options {
             boot_id: self.boot_id,
             host_netns: self.host_netns,
             quiet_pid: self.pid,
+            errors_seen,
             hash_seed: rand::random(),
             ..options
         }
@@ -56,13 +57,7 @@ fn netns_cookie() -> Option<u64> {
     let mut size = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `size` bytes into `cookie`, which has room for them.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut size,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut size)
     };
     (result == 0).then_some(cookie)
 }

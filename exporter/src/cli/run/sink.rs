@@ -59,14 +59,9 @@ pub struct TrackerSink {
 }
 
 impl TrackerSink {
-    /// `dropped` counts the findings that found the channel full.
-    pub fn new(tracker: Tracker, sender: SyncSender<Message>, dropped: Arc<AtomicU64>) -> Self {
-        Self { tracker, sender, dropped, mentioned: HashMap::new(), tally: Tally::default() }
-    }
-
-    /// The counts, kept up to date.
-    pub fn tally(&self) -> Tally {
-        self.tally.clone()
+    /// `dropped` counts the findings that found the channel full; `tally` is kept up to date.
+    pub fn new(tracker: Tracker, sender: SyncSender<Message>, dropped: Arc<AtomicU64>, tally: Tally) -> Self {
+        Self { tracker, sender, dropped, mentioned: HashMap::new(), tally }
     }
 
     fn mention(&mut self, process: &Process, time: Mono) {
@@ -87,7 +82,8 @@ impl TrackerSink {
 
     fn hand_over(&mut self) {
         while let Some(finding) = self.tracker.next_finding() {
-            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sender.try_send(Message::Found(finding))
+            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+                self.sender.try_send(Message::Found(finding))
                 && self.dropped.fetch_add(1, Ordering::Relaxed) == 0
             {
                 tracing::error!("telemetry cannot keep up: findings are dropped, and counted");
