@@ -53,11 +53,11 @@ find_cargo() {
 # bpf_route: prints how the eBPF programs can be compiled, "rustup" or "debian". Fails if by neither.
 bpf_route() {
     local s
-    if have rustup && s=$(RUSTUP_AUTO_INSTALL=0 rustup run nightly rustc --print sysroot 2>/dev/null) &&
+    if s=$(/usr/bin/rustc --print sysroot 2>/dev/null) && [ -d "$s/lib/rustlib/bpfel-unknown-none" ]; then
+        echo debian
+    elif have rustup && s=$(RUSTUP_AUTO_INSTALL=0 rustup run nightly rustc --print sysroot 2>/dev/null) &&
         [ -d "$s/lib/rustlib/src/rust/library" ]; then
         echo rustup
-    elif s=$(/usr/bin/rustc --print sysroot 2>/dev/null) && [ -d "$s/lib/rustlib/bpfel-unknown-none" ]; then
-        echo debian
     else
         return 1
     fi

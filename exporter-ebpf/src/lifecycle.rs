@@ -66,14 +66,13 @@ unsafe fn step(ops: *mut bpf_sock_ops) {
     unsafe {
         let op = field!(ops, op);
         let (step, old, new) = match op {
-            // Asked for request sockets too (not full ones), and just before the first SYN leaves:
-            // then the sequence number is chosen and nothing has been sent.
+            // Asked for request sockets too (not full ones), just before the first SYN leaves, and at
+            // each timeout after it. Before the first, the sequence number is chosen and not yet sent.
             BPF_SOCK_OPS_TIMEOUT_INIT => {
-                if field!(ops, is_fullsock) == 0 || field!(ops, state) != TCP_SYN_SENT {
-                    return;
-                }
-                // Newer kernels ask again for each SYN that is sent again.
-                if field!(ops, snd_nxt) != field!(ops, snd_una) {
+                if field!(ops, is_fullsock) == 0
+                    || field!(ops, state) != TCP_SYN_SENT
+                    || field!(ops, snd_nxt) != field!(ops, snd_una)
+                {
                     return;
                 }
                 let flags = field!(ops, bpf_sock_ops_cb_flags);

@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use core::mem::offset_of;
+use core::mem::{MaybeUninit, offset_of};
 use synspan_ebpf::record::{KIND_PROCESS, ProcessRecord};
 
 use crate::context::{self, field};
@@ -69,9 +69,10 @@ unsafe fn report(addr: *mut bpf_sock_addr, address: [u32; 4]) {
         let family = field!(addr, bpf_sock_addr, user_family);
         let socket = context::long::<{ offset_of!(bpf_sock_addr, __bindgen_anon_1) }, _>(addr) as *const bpf_sock;
         let bound_port = if socket.is_null() { 0 } else { field!(socket, bpf_sock, src_port) };
-        let mut comm = [0_u8; 16];
-        // On failure the name stays empty.
+        let mut comm = MaybeUninit::<[u64; 2]>::uninit();
+        // On failure the helper leaves an empty name.
         let _ = bpf_get_current_comm(comm.as_mut_ptr().cast(), 16);
+        let comm: [u8; 16] = core::mem::transmute(comm.assume_init());
         let Some(mut entry) = reserve::<ProcessRecord>() else { return };
         entry.write(ProcessRecord {
             header: header::<ProcessRecord>(KIND_PROCESS, time),

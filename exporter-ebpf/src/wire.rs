@@ -13,13 +13,13 @@ use synspan_ebpf::record::{
 };
 
 use crate::context::field;
-use crate::maps::{bytes, header, now, reserve, submit};
+use crate::maps::{header, now, reserve, submit};
 
 mod headers;
 mod options;
 mod pending;
 
-use headers::Place;
+use headers::{Ipv4, Ipv6, Place, Tcp};
 
 /// `TC_ACT_UNSPEC` for clsact, `TCX_NEXT` for tcx: go on as if this program were not there.
 const NEXT: i32 = -1;
@@ -58,7 +58,7 @@ struct Found {
     source: [u32; 4],
     destination: [u32; 4],
     /// The fixed part of the TCP header.
-    tcp: [u8; 20],
+    tcp: Tcp,
     /// Where the TCP header starts, and how to read there.
     place: Place,
     /// The network header's offset of the TCP header.
@@ -95,18 +95,17 @@ unsafe fn observe(skb: *mut __sk_buff, direction: u8) {
 /// `skb` is the program's context.
 #[inline(always)]
 unsafe fn ipv4(skb: *mut __sk_buff, direction: u8) {
-    let mut packet = MaybeUninit::<[u8; 40]>::uninit();
+    let mut segment = MaybeUninit::<(Ipv4, Tcp)>::uninit();
     // SAFETY: as the caller promises; the helper fills the buffer whole, with zeros on failure.
     unsafe {
-        if load(skb, Place::LINEAR, 0, packet.as_mut_ptr().cast(), 40) == 0 {
-            let packet = packet.assume_init_ref();
-            if packet[9] != IPPROTO_TCP {
+        if load(skb, Place::LINEAR, 0, segment.as_mut_ptr().cast(), 40) == 0 {
+            let (ip, tcp) = segment.assume_init_ref();
+            if ip.protocol != IPPROTO_TCP {
                 return;
             }
-            if packet[0] == 0x45 && packet[33] & NOTABLE == 0 {
+            if ip.version_length == 0x45 && tcp.flags & NOTABLE == 0 {
                 let ifindex = field!(skb, __sk_buff, ifindex);
-                let key = pending::v4(word(packet, 12), word(packet, 16), word(packet, 20), ifindex);
-                if !pending::is_awaited(key) {
+                if !pending::is_awaited(pending::v4(ip.source, ip.destination, tcp.ports, ifindex)) {
                     return;
                 }
             }
@@ -123,22 +122,19 @@ unsafe fn ipv4(skb: *mut __sk_buff, direction: u8) {
 /// `skb` is the program's context.
 #[inline(always)]
 unsafe fn ipv6(skb: *mut __sk_buff, direction: u8) {
-    let mut packet = MaybeUninit::<[u8; 60]>::uninit();
+    let mut segment = MaybeUninit::<(Ipv6, Tcp)>::uninit();
     // SAFETY: as the caller promises; the helper fills the buffer whole, with zeros on failure.
     unsafe {
-        if load(skb, Place::LINEAR, 0, packet.as_mut_ptr().cast(), 60) == 0 {
-            let packet = packet.assume_init_ref();
-            if packet[6] == IPPROTO_TCP {
-                if packet[53] & NOTABLE == 0 {
+        if load(skb, Place::LINEAR, 0, segment.as_mut_ptr().cast(), 60) == 0 {
+            let (ip, tcp) = segment.assume_init_ref();
+            if ip.next == IPPROTO_TCP {
+                if tcp.flags & NOTABLE == 0 {
                     let ifindex = field!(skb, __sk_buff, ifindex);
-                    let source = [word(packet, 8), word(packet, 12), word(packet, 16), word(packet, 20)];
-                    let destination = [word(packet, 24), word(packet, 28), word(packet, 32), word(packet, 36)];
-                    let key = pending::v6(source, destination, word(packet, 40), ifindex);
-                    if !pending::is_awaited(key) {
+                    if !pending::is_awaited(pending::v6(&ip.source, &ip.destination, tcp.ports, ifindex)) {
                         return;
                     }
                 }
-            } else if !headers::is_extension(packet[6]) {
+            } else if !headers::is_extension(ip.next) {
                 return;
             }
         }
@@ -156,18 +152,12 @@ unsafe fn ipv6(skb: *mut __sk_buff, direction: u8) {
 unsafe fn look(skb: *mut __sk_buff, direction: u8) {
     // SAFETY: as the caller promises.
     unsafe {
-        let mut found = Found {
-            source: [0; 4],
-            destination: [0; 4],
-            tcp: [0; 20],
-            place: Place::LINEAR,
-            transport: 0,
-            total: 0,
-            ttl: 0,
-            direction: u32::from(direction),
-        };
-        if headers::find(skb, &mut found) && wanted(skb, &found) {
-            report(skb, &found);
+        let mut found = MaybeUninit::<Found>::uninit();
+        if headers::find(skb, direction, found.as_mut_ptr()) {
+            let found = found.assume_init_ref();
+            if wanted(skb, found) {
+                report(skb, found);
+            }
         }
     }
 }
@@ -181,8 +171,7 @@ unsafe fn look(skb: *mut __sk_buff, direction: u8) {
 unsafe fn wanted(skb: *mut __sk_buff, found: &Found) -> bool {
     // SAFETY: as the caller promises.
     let ifindex = unsafe { field!(skb, __sk_buff, ifindex) };
-    let flags = found.tcp[13];
-    let ports = word(&found.tcp, 0);
+    let Tcp { flags, ports, .. } = found.tcp;
     if flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN {
         pending::expect(key(&found.destination, &found.source, ports.rotate_left(16), ifindex), now());
         return true;
@@ -202,7 +191,7 @@ fn key(source: &[u32; 4], destination: &[u32; 4], ports: u32, ifindex: u32) -> u
     if source[0] == 0 && source[1] == 0 && source[2] == 0xffff_u32.to_be() {
         pending::v4(source[3], destination[3], ports, ifindex)
     } else {
-        pending::v6(*source, *destination, ports, ifindex)
+        pending::v6(source, destination, ports, ifindex)
     }
 }
 
@@ -216,41 +205,41 @@ unsafe fn report(skb: *mut __sk_buff, found: &Found) {
     // SAFETY: as the caller promises.
     unsafe {
         let tcp = &found.tcp;
-        let flags = tcp[13];
-        let header_bytes = u32::from(tcp[12] >> 4) * 4;
+        let header_bytes = u32::from(tcp.offset >> 4) * 4;
         let mut read = options::read(skb, found.place, found.transport, header_bytes);
         let mut total = found.total;
         if total == 0 {
             read.bits |= OPTION_CUT;
             total = headers::length(skb);
         }
-        let payload = total.saturating_sub(found.transport).saturating_sub(header_bytes);
-        let cookie = if flags & (TCP_SYN | TCP_ACK) == TCP_SYN { bpf_get_socket_cookie(skb.cast()) } else { 0 };
+        let is_syn = tcp.flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
+        let cookie = if is_syn { bpf_get_socket_cookie(skb.cast()) } else { 0 };
         let ifindex = field!(skb, __sk_buff, ifindex);
         let time = now();
         let Some(mut entry) = reserve::<SegmentRecord>() else { return };
-        entry.write(SegmentRecord {
-            header: header::<SegmentRecord>(KIND_SEGMENT, time),
-            cookie,
-            source_address: bytes(found.source),
-            destination_address: bytes(found.destination),
-            ifindex,
-            seq: u32::from_be(word(tcp, 4)),
-            ack: u32::from_be(word(tcp, 8)),
-            tsval: read.tsval,
-            tsecr: read.tsecr,
-            payload,
-            source_port: be16(tcp, 0),
-            destination_port: be16(tcp, 2),
-            window: be16(tcp, 14),
-            mss: read.mss,
-            flags,
-            direction: found.direction as u8,
-            ttl: found.ttl as u8,
-            options: read.bits,
-            wscale: read.wscale,
-            reserved: [0; 3],
-        });
+        // Field by field: a whole record would be made on the stack first, and copied.
+        let record = entry.as_mut_ptr();
+        (*record).header = header::<SegmentRecord>(KIND_SEGMENT, time);
+        (*record).cookie = cookie;
+        (&raw mut (*record).source_address).cast::<[u32; 4]>().write(found.source);
+        (&raw mut (*record).destination_address).cast::<[u32; 4]>().write(found.destination);
+        (*record).ifindex = ifindex;
+        (*record).seq = u32::from_be(tcp.seq);
+        (*record).ack = u32::from_be(tcp.ack);
+        (*record).tsval = read.tsval;
+        (*record).tsecr = read.tsecr;
+        (*record).payload = total.saturating_sub(found.transport).saturating_sub(header_bytes);
+        let ports = u32::from_be(tcp.ports);
+        (*record).source_port = (ports >> 16) as u16;
+        (*record).destination_port = ports as u16;
+        (*record).window = u16::from_be(tcp.window);
+        (*record).mss = read.mss;
+        (*record).flags = tcp.flags;
+        (*record).direction = found.direction as u8;
+        (*record).ttl = found.ttl as u8;
+        (*record).options = read.bits;
+        (*record).wscale = read.wscale;
+        (*record).reserved = [0; 3];
         submit(entry);
     }
 }
@@ -270,16 +259,4 @@ unsafe fn load(skb: *mut __sk_buff, place: Place, at: u32, to: *mut u8, len: u32
             bpf_skb_load_bytes(skb.cast(), place.base + at, to.cast(), len)
         }
     }
-}
-
-/// Two bytes in network order, as a number.
-#[inline(always)]
-fn be16<const N: usize>(packet: &[u8; N], at: usize) -> u16 {
-    u16::from_be_bytes([packet[at], packet[at + 1]])
-}
-
-/// Four bytes as they stand, in network order.
-#[inline(always)]
-fn word<const N: usize>(packet: &[u8; N], at: usize) -> u32 {
-    u32::from_ne_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]])
 }

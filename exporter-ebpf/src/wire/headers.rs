@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use core::mem::MaybeUninit;
 use synspan_ebpf::record::{INGRESS, counter};
 
-use super::{ETH_P_8021AD, ETH_P_8021Q, ETH_P_IP, ETH_P_IPV6, Found, IPPROTO_TCP, be16, load, word};
+use super::{ETH_P_8021AD, ETH_P_8021Q, ETH_P_IP, ETH_P_IPV6, Found, IPPROTO_TCP, load};
 use crate::context::field;
 use crate::maps::{count, mapped};
 
@@ -21,6 +21,53 @@ const DESTINATION: u8 = 60;
 
 /// Most extension headers walked (RFC 8200 4.1 recommends each at most once, destination options twice).
 const MOST_EXTENSIONS: u32 = 6;
+
+/// An IPv4 header (RFC 791), as it stands.
+#[repr(C)]
+pub struct Ipv4 {
+    pub version_length: u8,
+    service: u8,
+    total: u16,
+    id: u16,
+    fragment: u16,
+    ttl: u8,
+    pub protocol: u8,
+    checksum: u16,
+    pub source: u32,
+    pub destination: u32,
+}
+
+/// An IPv6 header (RFC 8200), as it stands.
+#[repr(C)]
+pub struct Ipv6 {
+    flow: u32,
+    payload: u16,
+    pub next: u8,
+    hops: u8,
+    pub source: [u32; 4],
+    pub destination: [u32; 4],
+}
+
+/// The fixed part of a TCP header (RFC 9293), as it stands; both ports are one word.
+#[repr(C)]
+pub struct Tcp {
+    pub ports: u32,
+    pub seq: u32,
+    pub ack: u32,
+    pub offset: u8,
+    pub flags: u8,
+    pub window: u16,
+    checksum: u16,
+    urgent: u16,
+}
+
+/// The start of an IPv6 extension header.
+#[repr(C)]
+struct Extension {
+    next: u8,
+    length: u8,
+    fragment: u16,
+}
 
 /// How to read a packet from its network header on.
 #[repr(C)]
@@ -43,111 +90,117 @@ pub fn is_extension(next: u8) -> bool {
     matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION)
 }
 
-/// Fills in all but the direction, which is read; false if this is no TCP segment, or none that can be read.
+/// Finds the headers; false, and `found` is not filled in, if this is no TCP segment, or none that can be read.
 ///
 /// # Safety
 ///
-/// `skb` is the program's context.
+/// `skb` is the program's context, and `found` has room.
 #[inline(always)]
-pub unsafe fn find(skb: *mut __sk_buff, found: &mut Found) -> bool {
+pub unsafe fn find(skb: *mut __sk_buff, direction: u8, found: *mut Found) -> bool {
     // SAFETY: as the caller promises; the helpers fill the buffers whole, with zeros on failure.
     unsafe {
         let protocol = field!(skb, __sk_buff, protocol);
         let tagged = protocol == ETH_P_8021Q || protocol == ETH_P_8021AD;
         // A tag left in the packet: on the way in the kernel takes it for the network header, on the
         // way out the network header is already the right one.
-        let tag = if tagged && found.direction == u32::from(INGRESS) { 4 } else { 0 };
-        found.place = Place { linear: 1, base: tag };
-        let mut packet = MaybeUninit::<[u8; 20]>::uninit();
-        if load(skb, found.place, 0, packet.as_mut_ptr().cast(), 20) != 0 {
-            found.place = Place { linear: 0, base: link_header(skb) };
-            if load(skb, found.place, 0, packet.as_mut_ptr().cast(), 20) != 0 {
+        let tag = if tagged && direction == INGRESS { 4 } else { 0 };
+        let mut place = Place { linear: 1, base: tag };
+        let mut ip = MaybeUninit::<Ipv4>::uninit();
+        if load(skb, place, 0, ip.as_mut_ptr().cast(), 20) != 0 {
+            place = Place { linear: 0, base: link_header(skb) };
+            if load(skb, place, 0, ip.as_mut_ptr().cast(), 20) != 0 {
                 // Too short for any TCP segment.
                 return false;
             }
         }
-        let packet = packet.assume_init();
-        let version = packet[0] >> 4;
-        let reached = if version == 4 && protocol != ETH_P_IPV6 {
-            ipv4(found, &packet)
+        let ip = ip.assume_init_ref();
+        let version = ip.version_length >> 4;
+        let transport = if version == 4 && protocol != ETH_P_IPV6 {
+            ipv4(ip, found)
         } else if version == 6 && protocol != ETH_P_IP {
-            ipv6(skb, found)
+            ipv6(skb, place, found)
         } else {
-            false
+            None
         };
-        if !reached {
-            return false;
+        let Some(transport) = transport else { return false };
+        let tcp = (&raw mut (*found).tcp).cast::<u8>();
+        if load(skb, place, transport, tcp, 20) != 0 {
+            // The IP header was in the linear part, the TCP header is not.
+            place = Place { linear: 0, base: link_header(skb) };
+            if load(skb, place, transport, tcp, 20) != 0 {
+                count(counter::UNREADABLE);
+                return false;
+            }
         }
-        if load(skb, found.place, found.transport, found.tcp.as_mut_ptr(), 20) == 0 {
-            return true;
-        }
-        // The IP header was in the linear part, the TCP header is not.
-        found.place = Place { linear: 0, base: link_header(skb) };
-        if load(skb, found.place, found.transport, found.tcp.as_mut_ptr(), 20) == 0 {
-            return true;
-        }
-        count(counter::UNREADABLE);
-        false
+        (*found).place = place;
+        (*found).transport = transport;
+        (*found).direction = u32::from(direction);
+        true
     }
 }
 
-/// An IPv4 header; false if no TCP header follows.
-#[inline(always)]
-fn ipv4(found: &mut Found, packet: &[u8; 20]) -> bool {
-    let bytes = u32::from(packet[0] & 15) * 4;
-    if packet[9] != IPPROTO_TCP || be16(packet, 6) & 0x1fff != 0 || bytes < 20 {
-        return false;
-    }
-    found.source = mapped(word(packet, 12));
-    found.destination = mapped(word(packet, 16));
-    found.transport = bytes;
-    found.total = u32::from(be16(packet, 2));
-    found.ttl = u32::from(packet[8]);
-    true
-}
-
-/// An IPv6 header and its extensions; false if no TCP header follows.
+/// An IPv4 header: where the TCP header is, none if there is none.
 ///
 /// # Safety
 ///
-/// `skb` is the program's context.
+/// `found` has room.
 #[inline(always)]
-unsafe fn ipv6(skb: *mut __sk_buff, found: &mut Found) -> bool {
-    let mut packet = MaybeUninit::<[u8; 40]>::uninit();
+unsafe fn ipv4(ip: &Ipv4, found: *mut Found) -> Option<u32> {
+    let bytes = u32::from(ip.version_length & 15) * 4;
+    if ip.protocol != IPPROTO_TCP || u16::from_be(ip.fragment) & 0x1fff != 0 || bytes < 20 {
+        return None;
+    }
+    // SAFETY: as the caller promises.
+    unsafe {
+        (*found).source = mapped(ip.source);
+        (*found).destination = mapped(ip.destination);
+        (*found).total = u32::from(u16::from_be(ip.total));
+        (*found).ttl = u32::from(ip.ttl);
+    }
+    Some(bytes)
+}
+
+/// An IPv6 header and its extensions: where the TCP header is, none if there is none.
+///
+/// # Safety
+///
+/// `skb` is the program's context, and `found` has room.
+#[inline(always)]
+unsafe fn ipv6(skb: *mut __sk_buff, place: Place, found: *mut Found) -> Option<u32> {
+    let mut ip = MaybeUninit::<Ipv6>::uninit();
     // SAFETY: as the caller promises; the helpers fill the buffers whole, with zeros on failure.
     unsafe {
-        if load(skb, found.place, 0, packet.as_mut_ptr().cast(), 40) != 0 {
-            return false;
+        if load(skb, place, 0, ip.as_mut_ptr().cast(), 40) != 0 {
+            return None;
         }
-        let packet = packet.assume_init();
-        found.source = [word(&packet, 8), word(&packet, 12), word(&packet, 16), word(&packet, 20)];
-        found.destination = [word(&packet, 24), word(&packet, 28), word(&packet, 32), word(&packet, 36)];
-        let payload = u32::from(be16(&packet, 4));
-        found.total = if payload == 0 { 0 } else { 40 + payload };
-        found.ttl = u32::from(packet[7]);
-        let mut next = packet[6];
+        let ip = ip.assume_init_ref();
+        let payload = u32::from(u16::from_be(ip.payload));
+        (*found).source = ip.source;
+        (*found).destination = ip.destination;
+        (*found).total = if payload == 0 { 0 } else { 40 + payload };
+        (*found).ttl = u32::from(ip.hops);
+        let mut next = ip.next;
         let mut at = 40;
         for _ in 0..MOST_EXTENSIONS {
             if !is_extension(next) {
                 break;
             }
-            let mut extension = MaybeUninit::<[u8; 4]>::uninit();
-            if load(skb, found.place, at, extension.as_mut_ptr().cast(), 4) != 0 {
+            let mut extension = MaybeUninit::<Extension>::uninit();
+            if load(skb, place, at, extension.as_mut_ptr().cast(), 4) != 0 {
                 count(counter::UNREADABLE);
-                return false;
+                return None;
             }
-            let extension = extension.assume_init();
-            let units = u32::from(extension[1]);
+            let extension = extension.assume_init_ref();
+            let units = u32::from(extension.length);
             at += match next {
-                FRAGMENT if be16(&extension, 2) & 0xfff8 != 0 => return false,
+                FRAGMENT if u16::from_be(extension.fragment) & 0xfff8 != 0 => return None,
                 FRAGMENT => 8,
                 AUTHENTICATION => (units + 2) * 4,
                 _ => (units + 1) * 8,
             };
-            next = extension[0];
+            next = extension.next;
         }
-        found.transport = at;
-        next == IPPROTO_TCP
+        (next == IPPROTO_TCP).then_some(at)
     }
 }
 
@@ -165,10 +218,11 @@ unsafe fn link_header(skb: *mut __sk_buff) -> u32 {
             return 0;
         }
         let start = start.assume_init();
-        match be16(&start, 12) {
+        let number = |at: usize| u16::from_be_bytes([start[at], start[at + 1]]);
+        match number(12) {
             0x0800 if start[14] >> 4 == 4 => 14,
             0x86dd if start[14] >> 4 == 6 => 14,
-            0x8100 | 0x88a8 if matches!(be16(&start, 16), 0x0800 | 0x86dd) => 18,
+            0x8100 | 0x88a8 if matches!(number(16), 0x0800 | 0x86dd) => 18,
             _ => 0,
         }
     }

@@ -97,7 +97,7 @@ pub fn v4(source: u32, destination: u32, ports: u32, ifindex: u32) -> u64 {
 
 /// The key of an IPv6 segment at an interface; addresses and ports in network order.
 #[inline(always)]
-pub fn v6(source: [u32; 4], destination: [u32; 4], ports: u32, ifindex: u32) -> u64 {
+pub fn v6(source: &[u32; 4], destination: &[u32; 4], ports: u32, ifindex: u32) -> u64 {
     let hash = mix(mix(HASH_SEED.load(), pair(source[0], source[1])), pair(source[2], source[3]));
     let hash = mix(mix(hash, pair(destination[0], destination[1])), pair(destination[2], destination[3]));
     mix(hash, pair(ports, ifindex))

@@ -245,12 +245,17 @@ pub fn read_lines(stream: std::process::ChildStderr) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// The sum of all that the agent's last line says was lost: `synspan counters {"...lost...": n, ...}`.
+/// What the agent's line `synspan counters {...}` says was lost on the way from the kernel to the receiver: records
+/// that found the ring full or made no sense, attempts evicted, findings and spans dropped.
 fn lost(lines: impl Iterator<Item = String>) -> Option<u64> {
     let last = lines.filter_map(|line| Some(line.split_once("synspan counters ")?.1.to_owned())).last()?;
-    let counters: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&last).ok()?;
-    let losses = counters.iter().filter(|(name, _)| name.contains("lost") || name.contains("dropped"));
-    Some(losses.filter_map(|(_, value)| value.as_u64()).sum())
+    // The line may go on after the counters.
+    let counters: serde_json::Value = serde_json::Deserializer::from_str(&last).into_iter().next()?.ok()?;
+    let at = |pointer| counters.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let lost = ["/capture/lost", "/capture/undecodable", "/track/evicted_attempts", "/findings_dropped"].map(at);
+    let exporters = counters["deliver"].as_array().into_iter().flatten();
+    let dropped = exporters.filter_map(|exporter| exporter["dropped"].as_object()).flat_map(|reasons| reasons.values());
+    Some(lost.iter().sum::<u64>() + dropped.filter_map(serde_json::Value::as_u64).sum::<u64>())
 }
 
 /// A cgroup's processor time: exact, and complete when its processes are gone, unlike /proc/PID/stat.
@@ -286,11 +291,12 @@ mod tests {
     #[test]
     fn losses_are_read_from_the_last_line_of_counters() {
         let lines = [
-            r#"synspan counters {"ring_lost": 5}"#,
-            r#"INFO synspan counters {"ring_lost": 2, "queue_dropped": 1, "observations": 900}"#,
+            r#"synspan counters {"capture": {"lost": 5}}"#,
+            r#"INFO synspan counters {"capture": {"lost": 2, "flags_reasserted": 9}, "track": {"lost": 2},
+               "findings_dropped": 1, "deliver": [{"sent": 7, "dropped": {"shutdown": 3, "queue_full": 4}}]} more"#,
             "bye",
         ];
-        assert_eq!(lost(lines.iter().map(ToString::to_string)), Some(3));
+        assert_eq!(lost(lines.iter().map(ToString::to_string)), Some(10));
         assert_eq!(lost(std::iter::once("bye".to_owned())), None);
     }
 }
