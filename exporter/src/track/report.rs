@@ -1,12 +1,12 @@
 //! From an open attempt to the plain facts of a finished one.
 
-use super::attempt::{Attempt, PreviousOwner};
+use super::attempt::{Attempt, PreviousOwner, Verdict};
 use super::judge::{self, Judgement};
 use super::open::Open;
 use super::tenancy::TenancyKey;
 use super::trace_id::{Seed, TraceId};
 use super::tracker::Tracker;
-use super::verdict::{Outcome, ServerState};
+use super::verdict::{Cause, Evidence, Outcome, ServerState};
 
 /// Judges an attempt that left the table, and notes what it says of its destination.
 pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Attempt {
@@ -31,6 +31,8 @@ pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Atte
         .filter(|echo| open.stale.is_none() && open.tsvals.iter().skip(1).any(|tsval| tsval == echo))
         .map(of);
     let previous_owner = owner.and_then(|key| previous_owner(tracker, &open, key));
+    let young = ended.since(tracker.started) < tracker.options.reuse_window;
+    let ledger_partial = young && leans_on_ledger(&verdict, reused);
     open.story.sort_by_key(|step| step.time);
     Attempt {
         serial: open.serial,
@@ -48,12 +50,22 @@ pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Atte
         previous_owner,
         reused,
         reuse_possible,
-        ledger_partial: ended.since(tracker.started) < tracker.options.reuse_window,
+        ledger_partial,
         lossy,
         client: open.client,
         server: open.server,
         sightings: open.sightings,
         steps: open.story,
+    }
+}
+
+/// Whether a longer memory could have changed the verdict: an owner missed, or another one named.
+fn leans_on_ledger(verdict: &Verdict, reused: bool) -> bool {
+    match verdict.cause {
+        Some(Cause::SourcePortReuse) => verdict.evidence != Evidence::Exact,
+        Some(Cause::UnexpectedAck | Cause::SourcePortReuseSuspected) => true,
+        Some(Cause::NoResponse | Cause::ConnectionRefused) => !reused,
+        _ => false,
     }
 }
 
