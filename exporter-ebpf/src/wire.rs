@@ -238,8 +238,8 @@ unsafe fn report(skb: *mut __sk_buff, found: &Found) {
         (*record).direction = found.direction as u8;
         (*record).ttl = found.ttl as u8;
         (*record).options = read.bits;
-        (*record).wscale = read.wscale;
-        (*record).reserved = [0; 3];
+        // With the reserved bytes behind it.
+        (&raw mut (*record).wscale).cast::<u32>().write(u32::from_ne_bytes([read.wscale, 0, 0, 0]));
         submit(entry);
     }
 }

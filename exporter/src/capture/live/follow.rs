@@ -232,7 +232,7 @@ impl Follow {
 
     /// The most urgent thing to do: which interface, and which of its sides.
     fn next_task(&self) -> Option<(u32, usize)> {
-        let mut best: Option<((u8, usize, u32), (u32, usize))> = None;
+        let mut best = None;
         for (index, watched) in &self.watched {
             for (side, state) in watched.sides.iter().enumerate() {
                 let urgency = match (watched.leaving, state) {
@@ -246,12 +246,10 @@ impl Follow {
                     _ => continue,
                 };
                 let rank = (urgency, side, *index);
-                if best.is_none_or(|(known, _)| rank < known) {
-                    best = Some((rank, (*index, side)));
-                }
+                best = Some(best.map_or(rank, |known: (u8, usize, u32)| known.min(rank)));
             }
         }
-        best.map(|(_, task)| task)
+        best.map(|(_, side, index)| (index, side))
     }
 
     /// Does one thing, if its turn has come.

@@ -1,0 +1,237 @@
+//! A node to capture on: a network namespace and a cgroup of its own, with one pod.
+
+use std::fs::{self, File};
+use std::io;
+use std::mem::size_of_val;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use synspan::capture::live::{Capture, Features, Options, Sink, StartError};
+use synspan::capture::observation::{Mono, Observation, What};
+
+/// Waits until something holds, or fails and says what did not.
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(15);
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What was seen so far.
+#[derive(Clone, Default)]
+pub struct Seen {
+    all: Arc<Mutex<Vec<Observation>>>,
+    gate: Arc<Mutex<()>>,
+    ticks: Arc<AtomicU64>,
+}
+
+impl Seen {
+    pub fn filter<T>(&self, take: impl FnMut(&What) -> Option<T>) -> Vec<T> {
+        self.all.lock().unwrap().iter().map(|o| &o.what).filter_map(take).collect()
+    }
+
+    pub fn position(&self, holds: impl Fn(&What) -> bool) -> Option<usize> {
+        self.all.lock().unwrap().iter().position(|o| holds(&o.what))
+    }
+
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Nobody takes anything out of the ring while this is held.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap()
+    }
+}
+
+impl Sink for Seen {
+    fn observations(&mut self, batch: &[Observation]) {
+        drop(self.gate.lock().unwrap());
+        self.all.lock().unwrap().extend_from_slice(batch);
+    }
+
+    fn tick(&mut self, _: Mono) {
+        drop(self.gate.lock().unwrap());
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A network namespace with a pod, `pod0`, in a second one, a server on port 80, and a cgroup.
+pub struct Node {
+    name: String,
+    pub cgroup: PathBuf,
+    server: Option<Child>,
+}
+
+impl Node {
+    pub fn new(name: &str) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "these tests need root: they load eBPF programs and make namespaces");
+        let name = format!("syn{}{name}", std::process::id());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts.lines().find(|l| l.contains(" - cgroup2 ")).expect("these tests need cgroup2 mounted");
+        let cgroup = PathBuf::from(mount.split(' ').nth(4).unwrap()).join(&name);
+        fs::create_dir(&cgroup).unwrap();
+        let mut node = Self { name, cgroup, server: None };
+        run(&format!("ip netns add {0} && ip netns add {0}p && ip -n {0} link set lo up", node.name));
+        node.add_pod("pod0");
+        run(&format!(
+            "ip -n {0} addr add 10.9.0.1/32 dev pod0 && ip -n {0} route add 10.9.0.2/32 dev pod0 && \
+             ip -n {0}p addr add 10.9.0.2/24 dev pod0p",
+            node.name
+        ));
+        let server = "import socket\ns = socket.create_server(('10.9.0.1', 80))\nwhile True: s.accept()[0].close()";
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", node.name)).args(["python3", "-c", server]);
+        node.server = Some(command.spawn().expect("these tests need nsenter and python3"));
+        wait_for("the server", || node.tool("ss -Hltn sport = 80").contains(":80"));
+        node
+    }
+
+    pub fn options(&self) -> Options {
+        Options { cgroup: Some(self.cgroup.clone()), attach_per_second: 100, ..Options::default() }
+    }
+
+    /// Runs in the node's network namespace, in a thread of its own.
+    pub fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                run()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    pub fn start(&self, options: Options, seen: Seen) -> Result<(Capture, Features), StartError> {
+        self.within(|| Capture::start(options, seen))
+    }
+
+    /// Opens and closes a connection from the pod, by a process in the node's cgroup.
+    pub fn connect(&self, port: u16) {
+        let script = format!(
+            "echo $$ > {}/cgroup.procs; exec nsenter --net=/run/netns/{}p bash -c 'exec 3<>/dev/tcp/10.9.0.1/{port}; cat <&3'",
+            self.cgroup.display(),
+            self.name
+        );
+        // A refused connection is a failure of bash, and none of the test's.
+        let _ = Command::new("bash").args(["-c", &script]).stderr(Stdio::null()).status().unwrap();
+    }
+
+    pub fn add_pod(&self, interface: &str) {
+        run(&format!(
+            "ip -n {0} link add {interface} type veth peer name {interface}p netns {0}p && \
+             ip -n {0} link set {interface} up && ip -n {0}p link set {interface}p up",
+            self.name
+        ));
+    }
+
+    pub fn remove(&self, interface: &str) {
+        run(&format!("ip -n {} link del {interface}", self.name));
+    }
+
+    /// What a command prints, run in the node's network namespace.
+    pub fn tool(&self, command: &str) -> String {
+        run(&format!("nsenter --net=/run/netns/{} {command}", self.name))
+    }
+
+    /// This program again, running one of its tests in the node's namespace, with its cgroup.
+    pub fn agent_of_another_process(&self, test: &str) -> Child {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--ignored"]).env("SYNSPAN_TEST_CGROUP", &self.cgroup);
+        command.stdout(Stdio::null()).spawn().unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(server) = &mut self.server {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        for name in [format!("{}p", self.name), self.name.clone()] {
+            let _ = Command::new("ip").args(["netns", "del", &name]).status();
+        }
+        let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+fn run(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A program of somebody else, attached until dropped.
+pub struct Foreign {
+    _program: OwnedFd,
+    _link: OwnedFd,
+}
+
+/// An instruction: opcode, destination register, immediate.
+type Instruction = (u8, u8, i32);
+
+impl Foreign {
+    /// At the ingress of the node's pod0.
+    pub fn tcx(node: &Node, code: &[Instruction]) -> Self {
+        let line = node.tool("ip -o link show pod0");
+        let index = line.split(':').next().unwrap().parse().unwrap();
+        let program = load(3, code);
+        let link = node.within(|| attach(&program, index, 46));
+        Self { _program: program, _link: link }
+    }
+
+    /// At the node's cgroup.
+    pub fn sock_ops(node: &Node, code: &[Instruction]) -> Self {
+        let program = load(13, code);
+        let cgroup = File::open(&node.cgroup).unwrap();
+        let link = attach(&program, u32::try_from(cgroup.as_raw_fd()).unwrap(), 3);
+        Self { _program: program, _link: link }
+    }
+}
+
+fn bpf<T>(command: i32, attr: &T) -> OwnedFd {
+    // SAFETY: the kernel reads as many bytes as it is told there are, and pointers in them are to
+    // memory that outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of_val(attr)) };
+    assert!(fd >= 0, "bpf({command}): {}", io::Error::last_os_error());
+    // SAFETY: the kernel has just made the descriptor.
+    unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
+}
+
+fn load(kind: u32, code: &[Instruction]) -> OwnedFd {
+    let code: Vec<u64> = code
+        .iter()
+        .map(|(op, register, value)| {
+            u64::from(*op) | u64::from(*register) << 8 | u64::from(value.cast_unsigned()) << 32
+        })
+        .collect();
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        code: u64,
+        license: u64,
+        log: [u32; 6],
+    }
+    let license = c"GPL";
+    let attr = Load {
+        kind,
+        count: u32::try_from(code.len()).unwrap(),
+        code: code.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log: [0; 6],
+    };
+    bpf(5, &attr)
+}
+
+fn attach(program: &OwnedFd, target: u32, kind: u32) -> OwnedFd {
+    bpf(28, &[u32::try_from(program.as_raw_fd()).unwrap(), target, kind, 0, 0, 0, 0, 0])
+}
