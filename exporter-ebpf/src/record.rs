@@ -164,7 +164,8 @@ pub struct SegmentRecord {
     pub tsval: u32,
     /// Timestamp echo reply, if `options` says there is one.
     pub tsecr: u32,
-    /// Payload bytes, from the IP header's length; 0 for BIG TCP's zero length (`OPTION_CUT` is set then).
+    /// Payload bytes, from the IP header's length; for BIG TCP's zero length from the packet's own
+    /// (`OPTION_CUT` is set then).
     pub payload: u32,
     /// Source port.
     pub source_port: u16,

@@ -2,6 +2,7 @@
 //! where one is missing these tests fail and say so. Each builds network namespaces and a cgroup of its
 //! own, and takes them away again.
 #![cfg(feature = "live")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that unwraps fails with the reason")]
 
 mod live_support;
 
@@ -76,6 +77,39 @@ fn a_refused_connection_gives_its_error() {
         seen.position(|w| matches!(w, What::Error(e) if ours.contains(&e.cookie) && e.errno == 111)).is_some()
     });
     capture.stop();
+}
+
+#[test]
+fn packets_of_every_build_are_read() {
+    let node = Node::new("odd");
+    let seen = Seen::default();
+    let (capture, _) = node.start(node.options(), seen.clone()).unwrap();
+    wait_for("both sides of the pod's interface", || capture.counters().attached_points == 2);
+    node.tool("ip link set pod0 mtu 9000");
+    node.send_odd_packets();
+    let by_port = |port: u16| segments(&seen).into_iter().find(move |s| s.tuple.src.port == port);
+    wait_for("the last packet", || by_port(1099).is_some());
+    let counters = capture.counters();
+    capture.stop();
+
+    let options = by_port(1001).expect("IPv4 options, padded to the smallest frame");
+    assert_eq!((options.payload, options.seq, options.tuple.dst.port), (0, 0x0102_0304, 80));
+    let extensions = by_port(1002).expect("IPv6 with extension headers");
+    assert_eq!((extensions.payload, extensions.tuple.src.to_string().as_str()), (3, "[fd00::2]:1002"));
+    let tagged = by_port(1003).expect("a VLAN tag in the frame");
+    assert_eq!(tagged.tuple.src.addr.to_string(), "10.9.0.2");
+    let merged = by_port(1004).expect("headers outside the linear part, FIN on data");
+    assert_eq!((merged.payload, merged.flags.fin(), merged.timestamps.map(|t| t.val)), (6000, true, Some(7)));
+    assert!(by_port(1005).is_none(), "not the first fragment");
+    assert_eq!(by_port(1006).expect("BIG TCP's zero length").payload, 100);
+    let unusual = by_port(1007).expect("options in an unusual order");
+    let timestamps = unusual.timestamps.unwrap();
+    assert_eq!((timestamps.val, timestamps.ecr, unusual.mss, unusual.wscale), (7, 8, 1300, Some(9)));
+    assert!(by_port(1008).expect("a RST").flags.rst());
+    assert!(by_port(1009).is_none(), "an ordinary segment");
+    assert_eq!(by_port(1010).expect("options beyond the packet's end").timestamps, None);
+    assert_eq!(counters.unreadable, 1);
+    assert!(by_port(1011).expect("a first fragment").flags.syn());
 }
 
 #[test]

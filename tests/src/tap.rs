@@ -27,7 +27,7 @@ pub struct Seen {
     pub segment: Segment,
 }
 
-/// All TCP segments at all interfaces of one namespace.
+/// All TCP segments at all interfaces of one namespace but its loopback.
 #[derive(Debug)]
 pub struct Tap {
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -56,6 +56,10 @@ impl Tap {
                     match recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut buffer) {
                         Ok((length, Some(from))) => {
                             let Some(segment) = Segment::parse(&buffer[..length]) else { continue };
+                            // The agent's own exports, and nothing of a scenario.
+                            if segment.src.ip().is_loopback() {
+                                continue;
+                            }
                             let at = Instant::now();
                             let out = from.pkttype() == PACKET_OUTGOING;
                             let mut seen = sink.lock().unwrap_or_else(PoisonError::into_inner);

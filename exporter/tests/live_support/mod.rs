@@ -124,6 +124,13 @@ impl Node {
         let _ = Command::new("bash").args(["-c", &script]).stderr(Stdio::null()).status().unwrap();
     }
 
+    /// Sends packets that are rare on the wire from the pod, as they stand in `odd_packets.py`.
+    pub fn send_odd_packets(&self) {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}p", self.name)).args(["python3", "-c", include_str!("odd_packets.py")]);
+        assert!(command.status().unwrap().success());
+    }
+
     pub fn add_pod(&self, interface: &str) {
         run(&format!(
             "ip -n {0} link add {interface} type veth peer name {interface}p netns {0}p && \

@@ -23,8 +23,11 @@ use crate::net::process::Process;
 
 /// The longest that a new interface may wait.
 const LIMIT: Duration = Duration::from_millis(30);
-/// Between two new interfaces.
-const PAUSE: Duration = Duration::from_millis(150);
+/// Between two new interfaces. Each brings two hooks more, so that a shorter pause would leave the agent, which
+/// attaches ten a second, no time for those that were there.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest that attaching to all of them may take, and the longest that leaving may.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Measures, prints, and gives what is wrong.
 pub fn check(agent: &Path, interfaces: u32) -> Result<Vec<String>> {
@@ -58,31 +61,25 @@ pub fn check(agent: &Path, interfaces: u32) -> Result<Vec<String>> {
     // Read, so that it never waits for its own log.
     let lines = process.child().stderr.take().map(read_lines);
     let (start, mut during) = (Instant::now(), Vec::new());
-    let (mut links, mut changed) = (0, Instant::now());
-    // Attached to all when no new link came for three seconds.
-    while changed.elapsed() < Duration::from_secs(3) || start.elapsed() < Duration::from_secs(5) {
+    let mut ready = false;
+    while !ready && start.elapsed() < PATIENCE {
         sample(&mut during)?;
+        let said: Vec<String> = lines.iter().flat_map(|lines| lines.try_iter()).collect();
         if process.ended().is_some() {
-            let said: Vec<String> = lines.iter().flat_map(|lines| lines.try_iter()).collect();
             return lab(format!("the agent ended: {}", said.join("\n")));
         }
-        let now = links_of(process.id());
-        // The new interfaces bring two links each; what they bring does not count.
-        if now > links + 2 * u32::try_from(during.len()).unwrap_or(0).min(4) || now < links {
-            changed = Instant::now();
-        }
-        links = now;
-        if start.elapsed() > Duration::from_secs(180) {
-            break;
-        }
+        ready = said.iter().any(|line| line.contains("capture ready"));
     }
     show("while it attaches", &during);
-    println!("  {links} links after {:.0} s", start.elapsed().as_secs_f64());
+    println!("  {} links after {:.0} s", links_of(process.id()), start.elapsed().as_secs_f64());
+    if !ready {
+        return lab(format!("the agent was not attached to all within {PATIENCE:?}"));
+    }
 
     let mut leaving = Vec::new();
     let asked = Instant::now();
     kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM).context("end the agent")?;
-    while process.ended().is_none() && asked.elapsed() < Duration::from_secs(120) {
+    while process.ended().is_none() && asked.elapsed() < PATIENCE {
         sample(&mut leaving)?;
     }
     show("while it leaves", &leaving);

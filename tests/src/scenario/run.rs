@@ -22,6 +22,8 @@ use crate::world::{UPLINK, World, veth_name};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the agents may take to tell of what has happened.
 const TELL_PATIENCE: Duration = Duration::from_secs(12);
+/// How long the lab's own look at the wire may lag behind on a busy machine.
+const TAP_PATIENCE: Duration = Duration::from_secs(5);
 /// And how long the lab waits for what should not come.
 const QUIET: Duration = Duration::from_millis(400);
 
@@ -230,8 +232,10 @@ impl<'a> Run<'a> {
             Command::ConnectMany { socket, to, count: connect.count, how, close: connect.close }
         };
         let began = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))?;
+        // Before the command: its segments may pass before the lab goes on.
+        let at = Instant::now();
         let pending = self.world.worker(&connect.from)?.begin(command)?;
-        self.attempted.push(Attempted { connect: connect.clone(), to, began, at: Instant::now(), results: Vec::new() });
+        self.attempted.push(Attempted { connect: connect.clone(), to, began, at, results: Vec::new() });
         if connect.background {
             self.background.insert(connect.name.clone(), pending);
             return Ok(());
@@ -287,11 +291,15 @@ impl<'a> Run<'a> {
 
     fn stale_ack(&self, name: &str, wanted: bool) -> Result<()> {
         let (client, since) = (self.client(name)?, self.attempted(name)?.at);
-        let story = self.wire(client, since);
-        match (stale_ack(&story), wanted) {
-            (Some(_), true) | (None, false) => Ok(()),
-            (Some(segment), false) => lab(format!("a stale ACK answered `{name}`: {segment}")),
-            (None, true) => lab(format!("no stale ACK answered `{name}`")),
+        let deadline = Instant::now() + TAP_PATIENCE;
+        loop {
+            let story = self.wire(client, since);
+            match (stale_ack(&story), wanted) {
+                (Some(_), true) | (None, false) => return Ok(()),
+                (Some(segment), false) => return lab(format!("a stale ACK answered `{name}`: {segment}")),
+                (None, true) if Instant::now() > deadline => return lab(format!("no stale ACK answered `{name}`")),
+                (None, true) => std::thread::sleep(Duration::from_millis(20)),
+            }
         }
     }
 

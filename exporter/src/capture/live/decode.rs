@@ -118,10 +118,14 @@ fn read<T: Record>(bytes: &[u8]) -> Result<T, DecodeError> {
 }
 
 fn process(record: &ProcessRecord) -> ProcessStep {
+    // Older kernels (seen on 6.1) leave what was in memory behind the name's end.
+    let mut comm = record.comm;
+    let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
+    comm[end..].fill(0);
     ProcessStep {
         cookie: record.cookie,
         netns: record.netns_cookie,
-        process: Process { cgroup: record.cgroup_id, pid: record.pid, tid: record.tid, comm: record.comm },
+        process: Process { cgroup: record.cgroup_id, pid: record.pid, tid: record.tid, comm },
         asked: Endpoint { addr: Addr(record.address), port: record.port },
     }
 }
@@ -329,7 +333,7 @@ mod tests {
             pid: 4,
             tid: 5,
             address: v4(1),
-            comm: *b"java\0\0\0\0\0\0\0\0\0\0\0\0",
+            comm: *b"java\0\0\0\0\xd4zO\xba\xff\xff\xff\xff",
             port: 443,
             bound_port: 0,
             family: 10,
@@ -337,6 +341,7 @@ mod tests {
         };
         let What::Process(found) = decode(&bytes_of(&record)).unwrap().what else { panic!() };
         assert_eq!(found.asked.to_string(), "10.244.1.1:443");
+        assert_eq!(&found.process.comm, b"java\0\0\0\0\0\0\0\0\0\0\0\0");
         assert_eq!((found.process.pid, found.process.tid, found.process.cgroup), (4, 5, 3));
         let record = ErrorRecord { header: header::<ErrorRecord>(), cookie: 1, errno: 110, reserved: 0 };
         assert_eq!(decode(&bytes_of(&record)).unwrap().what, What::Error(SocketError { cookie: 1, errno: 110 }));
