@@ -6,6 +6,12 @@ use crate::deliver::{
     TlsOptions,
 };
 
+/// Where the configuration counts records, a request goes out at this many bytes too...
+const ENOUGH: usize = 512 << 10;
+/// ...and takes no more than this. Larger ones compress no better, and each needs its size in memory
+/// three times over.
+const PLENTY: usize = 1 << 20;
+
 /// Options of delivery for every exporter that sends somewhere. The console is none of them.
 pub fn delivery_options(config: &Config) -> Options {
     let exporters = config
@@ -78,7 +84,7 @@ fn queue(queue: &config::SendingQueue) -> QueueOptions {
     let unlimited = |size: usize| if size == 0 { usize::MAX } else { size };
     let (min_items, min_bytes, max_items, max_bytes) = match batch.sizer {
         Sizer::Bytes => (usize::MAX, batch.min_size, usize::MAX, unlimited(batch.max_size)),
-        Sizer::Items | Sizer::Requests => (batch.min_size, usize::MAX, unlimited(batch.max_size), usize::MAX),
+        Sizer::Items | Sizer::Requests => (batch.min_size, ENOUGH, unlimited(batch.max_size), PLENTY),
     };
     QueueOptions {
         consumers: queue.num_consumers,

@@ -1,6 +1,7 @@
 //! `synspan run`: the stages put together, from the start to a clean end.
 
 mod machine;
+mod priority;
 mod sink;
 mod telemetry;
 
@@ -23,8 +24,8 @@ use crate::track::Tracker;
 use sink::{Tally, TrackerSink};
 use telemetry::Telemetry;
 
-/// Findings that may wait for the telemetry thread; beyond, they are dropped and counted.
-const FINDINGS: usize = 16_384;
+/// Batches that may be on their way to the telemetry thread: a third of a second of them.
+const BATCHES: usize = 32;
 /// How long the end may take to send what is pending.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How often it is asked whether the interfaces of the start are attached.
@@ -61,16 +62,23 @@ pub enum Error {
 ///
 /// Where capture or an exporter cannot start. A backend that cannot be reached is no error.
 pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
-    let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("synspan-export").enable_all().build()?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("synspan-export")
+        .on_thread_start(priority::after_the_workloads)
+        .enable_all()
+        .build()?;
     // Before anything is attached, so that a signal that comes early ends cleanly too.
     let (mut terminate, mut interrupt) = runtime
         .block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) })?;
     let delivery = Arc::new(Delivery::start(exporters::delivery_options(config), runtime.handle())?);
     let dropped = Arc::new(AtomicU64::new(0));
-    let (sender, receiver) = mpsc::sync_channel(FINDINGS);
+    let (sender, receiver) = mpsc::sync_channel(BATCHES);
     let telemetry = Telemetry::new(config, args.all, delivery.clone());
-    let telemetry =
-        std::thread::Builder::new().name("synspan-tell".to_owned()).spawn(move || telemetry.run(&receiver))?;
+    let telemetry = std::thread::Builder::new().name("synspan-tell".to_owned()).spawn(move || {
+        priority::after_the_workloads();
+        telemetry.run(&receiver);
+    })?;
     let machine = machine::Machine::here();
     let tally = Tally::default();
     let (capture, features) = Capture::start_with(stages::capture(config), |features| {

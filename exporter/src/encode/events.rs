@@ -4,15 +4,31 @@ use opentelemetry_proto::tonic::trace::v1::span::Event;
 
 use super::attributes::Attributes;
 use super::names::{event, otel};
+use super::{Priority, priority};
 use crate::capture::tuple::Tuple;
 use crate::identify::clock::WallClock;
 use crate::track::attempt::{Attempt, MAX_STEPS, StoryStep, TimedStep};
 
 /// The events of an attempt, at most [`MAX_STEPS`], and how many more there were.
+///
+/// What the span itself says is not said again: when it was established is its end, and the answer to
+/// the one SYN of an attempt that went well is no event of its own.
 pub fn of_attempt(attempt: &Attempt, clock: WallClock) -> (Vec<Event>, u32) {
-    let events: Vec<Event> = attempt.steps.iter().take(MAX_STEPS).map(|step| of_step(attempt, step, clock)).collect();
-    let cut = u32::try_from(attempt.steps.len().saturating_sub(events.len())).unwrap_or(u32::MAX);
+    let clean = priority(attempt) == Priority::Success;
+    let told = |step: &&TimedStep| match step.step {
+        StoryStep::Established => false,
+        StoryStep::SynAck => !clean,
+        _ => true,
+    };
+    let steps = || attempt.steps.iter().filter(told);
+    let events: Vec<Event> = steps().take(MAX_STEPS).map(|step| of_step(attempt, step, clock)).collect();
+    let cut = u32::try_from(steps().count().saturating_sub(events.len())).unwrap_or(u32::MAX);
     (events, attempt.steps_dropped.saturating_add(cut))
+}
+
+/// Whether the span's own attributes tell this tuple: the socket's, or the last one on the wire.
+fn told_by_span(attempt: &Attempt, tuple: Tuple) -> bool {
+    attempt.client_tuple() == Some(tuple) || attempt.wire.last() == Some(&tuple)
 }
 
 /// Whether the numbers of segments that belong to the previous connection may leave the node: for a
@@ -34,7 +50,9 @@ fn of_step(attempt: &Attempt, step: &TimedStep, clock: WallClock) -> Event {
     let tells = may_tell_numbers(attempt);
     let name = match step.step {
         StoryStep::Syn { retry, tuple } => {
-            put_tuple(&mut attributes, tuple);
+            if !told_by_span(attempt, tuple) {
+                put_tuple(&mut attributes, tuple);
+            }
             if retry == 0 {
                 event::SYN
             } else {

@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result, lab};
@@ -54,7 +56,20 @@ pub fn work(args: &WorkerArgs) -> Result<()> {
         cgroup::enter(path)?;
     }
     netns::enter(&args.netns)?;
+    stay_on_one_cpu()?;
     if args.servers.is_empty() { serve() } else { connect(args) }
+}
+
+/// Client and servers share the first CPU. Left to the scheduler they wander between CPUs by chance, which
+/// changes a connection's time by half and drowns what is to be measured. What is measured beside them may
+/// run anywhere.
+fn stay_on_one_cpu() -> Result<()> {
+    let mut first = CpuSet::new();
+    first
+        .set(0)
+        .and_then(|()| sched_setaffinity(Pid::this(), &first))
+        .map_err(std::io::Error::from)
+        .context("stay on one CPU")
 }
 
 fn connect(args: &WorkerArgs) -> Result<()> {

@@ -14,6 +14,11 @@ use crate::track::{Counts, Tracker};
 /// A process is mentioned again after this long: its facts are read while it lives.
 const MENTIONED: Duration = Duration::from_secs(4);
 const MAX_MENTIONED: usize = 4_096;
+/// Messages that may wait while the telemetry thread has fallen behind; beyond, findings are dropped and
+/// counted.
+const MAX_WAITING: usize = 16_384;
+/// With nothing else to tell, the time is told this often.
+const QUIET_TICK: Duration = Duration::from_secs(1);
 
 /// What the capture thread tells the telemetry thread.
 pub enum Message {
@@ -49,19 +54,24 @@ impl Tally {
     }
 }
 
+/// Messages go over in batches, since each crossing may have to wake a thread on another CPU.
+pub type Batch = Vec<Message>;
+
 /// Drives the tracker, and never waits.
 pub struct TrackerSink {
     tracker: Tracker,
-    sender: SyncSender<Message>,
+    sender: SyncSender<Batch>,
+    waiting: Batch,
+    ticked: Mono,
     dropped: Arc<AtomicU64>,
     mentioned: HashMap<(u32, u64), Mono>,
     tally: Tally,
 }
 
 impl TrackerSink {
-    /// `dropped` counts the findings that found the channel full; `tally` is kept up to date.
-    pub fn new(tracker: Tracker, sender: SyncSender<Message>, dropped: Arc<AtomicU64>, tally: Tally) -> Self {
-        Self { tracker, sender, dropped, mentioned: HashMap::new(), tally }
+    /// `dropped` counts the findings that found no room; `tally` is kept up to date.
+    pub fn new(tracker: Tracker, sender: SyncSender<Batch>, dropped: Arc<AtomicU64>, tally: Tally) -> Self {
+        Self { tracker, sender, waiting: Vec::new(), ticked: Mono(0), dropped, mentioned: HashMap::new(), tally }
     }
 
     fn mention(&mut self, process: &Process, time: Mono) {
@@ -76,18 +86,26 @@ impl TrackerSink {
             }
         }
         self.mentioned.insert(key, time);
-        // If the channel is full the name is asked for later, when the process may be gone.
-        let _ = self.sender.try_send(Message::Called(process.clone(), time));
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push(Message::Called(process.clone(), time));
+        }
     }
 
+    /// Hands over what waits. If the other side has fallen behind it waits on, and what finds no room is
+    /// dropped.
     fn hand_over(&mut self) {
         while let Some(finding) = self.tracker.next_finding() {
-            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-                self.sender.try_send(Message::Found(finding))
-                && self.dropped.fetch_add(1, Ordering::Relaxed) == 0
-            {
+            if self.waiting.len() < MAX_WAITING {
+                self.waiting.push(Message::Found(finding));
+            } else if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 tracing::error!("telemetry cannot keep up: findings are dropped, and counted");
             }
+        }
+        if !self.waiting.is_empty()
+            && let Err(TrySendError::Full(waiting) | TrySendError::Disconnected(waiting)) =
+                self.sender.try_send(std::mem::take(&mut self.waiting))
+        {
+            self.waiting = waiting;
         }
         *self.tally.0.lock().unwrap_or_else(PoisonError::into_inner) = self.tracker.counts();
     }
@@ -105,9 +123,11 @@ impl Sink for TrackerSink {
 
     fn tick(&mut self, now: Mono) {
         self.tracker.advance(now);
+        if now.since(self.ticked) >= QUIET_TICK {
+            self.ticked = now;
+            self.waiting.push(Message::Tick(now));
+        }
         self.hand_over();
-        // A missed tick is made good by the next one.
-        let _ = self.sender.try_send(Message::Tick(now));
     }
 }
 
@@ -115,5 +135,9 @@ impl Drop for TrackerSink {
     fn drop(&mut self) {
         self.tracker.finish_all();
         self.hand_over();
+        // The end may wait: nothing is captured any more.
+        if !self.waiting.is_empty() && self.sender.send(std::mem::take(&mut self.waiting)).is_err() {
+            tracing::error!("the last findings could not be told");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use super::sink::Message;
+use super::sink::{Batch, Message};
 use crate::cli::stages;
 use crate::config::{Color, Config, ExporterKind};
 use crate::deliver::console::{Console, Options as ConsoleOptions};
@@ -61,12 +61,14 @@ impl Telemetry {
     }
 
     /// Works until the capture thread has ended and all it told is dealt with.
-    pub fn run(mut self, receiver: &Receiver<Message>) {
-        while let Ok(message) = receiver.recv() {
-            match message {
-                Message::Called(process, time) => self.describer.notice(&process, time),
-                Message::Found(finding) => self.tell(finding),
-                Message::Tick(now) => self.on_console(|console| console.tick(now)),
+    pub fn run(mut self, receiver: &Receiver<Batch>) {
+        while let Ok(batch) = receiver.recv() {
+            for message in batch {
+                match message {
+                    Message::Called(process, time) => self.describer.notice(&process, time),
+                    Message::Found(finding) => self.tell(finding),
+                    Message::Tick(now) => self.on_console(|console| console.tick(now)),
+                }
             }
         }
         self.on_console(Console::finish);
