@@ -11,14 +11,18 @@ mod selftest;
 #[cfg(feature = "live")]
 pub mod stages;
 
-use std::io::{self, IsTerminal as _, Write as _};
+#[cfg(feature = "live")]
+use std::io::IsTerminal as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::capture::probe;
-use crate::config::{Config, LogLevel, ProcessEnv};
+#[cfg(feature = "live")]
+use crate::config::LogLevel;
+use crate::config::{Config, ProcessEnv};
 
 /// It worked.
 pub const OK: u8 = 0;
@@ -139,6 +143,7 @@ fn printed(result: io::Result<bool>) -> u8 {
 }
 
 /// Logs to standard error, by RUST_LOG if it is set, else by the configuration.
+#[cfg(feature = "live")]
 fn log(level: LogLevel) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level.as_str()));

@@ -113,7 +113,7 @@ mod tests {
         assert!(!seen.answered_others(server(), &[Mono(11 * SECOND), Mono(12 * SECOND)]));
         seen.record(server(), Mono(13 * SECOND), true, false);
         assert!(seen.answered_others(server(), &[Mono(11 * SECOND), Mono(12 * SECOND)]));
-        assert!(!seen.answered_others(server(), &[Mono(1 * SECOND)]), "too far away in time");
+        assert!(!seen.answered_others(server(), &[Mono(SECOND)]), "too far away in time");
     }
 
     #[test]

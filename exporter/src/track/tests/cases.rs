@@ -396,11 +396,11 @@ fn the_servers_node_joins_its_socket_to_the_syn() {
     let mut world = World::new();
     let client_to_server = tuple("10.1.0.5:40001", "10.244.1.11:8443");
     let ts = Some((77, 0));
-    world.segment(NODE, Direction::Ingress, client_to_server, Flags::SYN, 5000, 0, ts);
-    world.segment(POD_A, Direction::Egress, client_to_server, Flags::SYN, 5000, 0, ts);
+    world.segment((NODE, Direction::Ingress), client_to_server, Flags::SYN, 5000, 0, ts);
+    world.segment((POD_A, Direction::Egress), client_to_server, Flags::SYN, 5000, 0, ts);
     let back = client_to_server.reversed();
-    world.segment(POD_A, Direction::Ingress, back, Flags::SYN | Flags::ACK, 900, 5001, Some((1, 77)));
-    world.segment(NODE, Direction::Egress, back, Flags::SYN | Flags::ACK, 900, 5001, Some((1, 77)));
+    world.segment((POD_A, Direction::Ingress), back, Flags::SYN | Flags::ACK, 900, 5001, Some((1, 77)));
+    world.segment((NODE, Direction::Egress), back, Flags::SYN | Flags::ACK, 900, 5001, Some((1, 77)));
     let accepted = Conn { inner: back, ..world.conn(7, POD_A, 1, 1) };
     world.step(
         &accepted,
@@ -422,7 +422,7 @@ fn a_flood_from_outside_evicts_no_attempt_of_this_node() {
     world.syn(&client, 0, true);
     for n in 0..10_000_u32 {
         let from = tuple(&format!("203.0.113.{}:{}", n % 250, 1024 + n % 60_000), "10.244.1.11:80");
-        world.segment(NODE, Direction::Ingress, from, Flags::SYN, n.wrapping_mul(2_654_435_761), 0, None);
+        world.segment((NODE, Direction::Ingress), from, Flags::SYN, n.wrapping_mul(2_654_435_761), 0, None);
     }
     let counts = world.tracker.counts();
     assert!(counts.open_attempts <= 17, "{counts:?}");

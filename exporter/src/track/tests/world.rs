@@ -116,8 +116,7 @@ impl World {
 
     pub fn segment(
         &mut self,
-        ifindex: u32,
-        direction: Direction,
+        (ifindex, direction): (u32, Direction),
         tuple: Tuple,
         flags: u8,
         seq: u32,
@@ -145,27 +144,27 @@ impl World {
     pub fn syn(&mut self, conn: &Conn, resent: u32, leaves: bool) {
         let ts = Some((conn.tsval + resent, 0));
         if conn.pod != NODE {
-            self.segment(conn.pod, Direction::Ingress, conn.inner, Flags::SYN, conn.isn, 0, ts);
+            self.segment((conn.pod, Direction::Ingress), conn.inner, Flags::SYN, conn.isn, 0, ts);
         }
         if leaves {
-            self.segment(NODE, Direction::Egress, conn.wire, Flags::SYN, conn.isn, 0, ts);
+            self.segment((NODE, Direction::Egress), conn.wire, Flags::SYN, conn.isn, 0, ts);
         }
     }
 
     /// A segment from the server, at the node's interface and then at the pod's.
     pub fn answer(&mut self, conn: &Conn, flags: u8, seq: u32, ack: u32, ts: Option<(u32, u32)>) {
-        self.segment(NODE, Direction::Ingress, conn.wire.reversed(), flags, seq, ack, ts);
+        self.segment((NODE, Direction::Ingress), conn.wire.reversed(), flags, seq, ack, ts);
         if conn.pod != NODE {
-            self.segment(conn.pod, Direction::Egress, conn.inner.reversed(), flags, seq, ack, ts);
+            self.segment((conn.pod, Direction::Egress), conn.inner.reversed(), flags, seq, ack, ts);
         }
     }
 
     /// A segment from the client, at the pod's interface and then at the node's.
     pub fn send(&mut self, conn: &Conn, flags: u8, seq: u32, ack: u32) {
         if conn.pod != NODE {
-            self.segment(conn.pod, Direction::Ingress, conn.inner, flags, seq, ack, None);
+            self.segment((conn.pod, Direction::Ingress), conn.inner, flags, seq, ack, None);
         }
-        self.segment(NODE, Direction::Egress, conn.wire, flags, seq, ack, None);
+        self.segment((NODE, Direction::Egress), conn.wire, flags, seq, ack, None);
     }
 
     pub fn syn_ack(&mut self, conn: &Conn, echo: u32) {
