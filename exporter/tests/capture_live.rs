@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use live_support::{Foreign, Node, Seen, wait_for};
-use synspan::capture::live::{AttachMode, Options, StartError, clean};
+use synspan::capture::live::{AttachMode, Options, StartError};
 use synspan::capture::observation::{Direction, PointKind, Segment, SocketStep, Step, TcpState, What};
 
 /// A filter of somebody else, that matches nothing.
@@ -215,7 +215,7 @@ fn clsact_takes_the_first_free_place_and_leaves_others_alone() {
     node.connect(80);
     wait_for("the SYN", || segments(&seen).iter().any(|s| s.flags.syn() && !s.flags.ack()));
     // One that runs is not taken for a leftover.
-    assert_eq!(node.within(clean::remove_leftovers).unwrap(), []);
+    assert_eq!(node.clean(), [] as [String; 0]);
     capture.stop();
     let filters = node.tool("tc filter show dev pod0 ingress");
     assert!(!filters.contains("synspan_") && filters.contains("pref 7 "), "{filters}");
@@ -231,12 +231,12 @@ fn what_a_killed_agent_left_is_taken_away() {
     agent.kill().unwrap();
     agent.wait().unwrap();
     assert!(node.tool("tc filter show dev pod0 ingress").contains("synspan_ingress"), "it outlives the agent");
-    let removed = node.within(clean::remove_leftovers).unwrap();
+    let removed = node.clean();
     assert_eq!(removed.len(), 2, "{removed:?}");
-    assert!(removed.iter().all(|r| r.interface == "pod0" && r.name.starts_with("synspan_")));
+    assert!(removed.iter().all(|line| line.contains("synspan_") && line.contains("on pod0")));
     let filters = node.tool("tc filter show dev pod0 ingress");
     assert!(!filters.contains("synspan_") && filters.contains("pref 7 "), "{filters}");
-    assert_eq!(node.within(clean::remove_leftovers).unwrap(), []);
+    assert_eq!(node.clean(), [] as [String; 0]);
 }
 
 /// Not a test by itself: the process that `what_a_killed_agent_left_is_taken_away` kills.

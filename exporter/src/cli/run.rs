@@ -129,9 +129,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
 fn announce(features: &Features) {
     tracing::info!(cgroup = %features.cgroup.display(), attach = features.attach.as_str(), "capture started");
     match &features.leftovers {
-        Ok(removed) => removed.iter().for_each(|removed| {
-            tracing::info!("taken away from an earlier agent: {} {}", removed.interface, removed.program)
-        }),
+        Ok(removed) => removed.iter().for_each(|removed| tracing::info!("taken away from an earlier agent: {removed}")),
         Err(error) => tracing::warn!("cannot look for what an earlier agent left: {error}"),
     }
     if !features.error_tracepoint.is_present() {

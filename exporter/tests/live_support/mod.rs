@@ -113,6 +113,12 @@ impl Node {
         self.within(|| Capture::start(options, seen))
     }
 
+    /// Takes away what a killed agent left here: a line for each.
+    pub fn clean(&self) -> Vec<String> {
+        let cgroup = self.cgroup.clone();
+        self.within(move || synspan::capture::live::clean::remove_leftovers(&cgroup)).unwrap()
+    }
+
     /// Opens and closes a connection from the pod, by a process in the node's cgroup.
     pub fn connect(&self, port: u16) {
         let script = format!(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::netlink::{self, CREATE, EXCL, Socket, attributes, put, put_nested, text, u32_at};
+use super::netlink::{CREATE, EXCL, Socket, attributes, put, put_nested, text, u32_at};
 use crate::capture::observation::Direction;
 
 const RTM_NEWQDISC: u16 = 36;
@@ -186,22 +186,4 @@ fn message(interface: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
     }
     debug_assert_eq!(body.len(), TCMSG);
     body
-}
-
-/// The links that there are: index and name.
-///
-/// # Errors
-///
-/// The kernel's.
-pub fn links(socket: &mut Socket) -> io::Result<Vec<(u32, String)>> {
-    const RTM_GETLINK: u16 = 18;
-    const IFINFOMSG: usize = 16;
-    const IFLA_IFNAME: u16 = 3;
-    socket.dump(RTM_GETLINK, &[0; IFINFOMSG], |links: &mut Vec<(u32, String)>, payload| {
-        let Some(index) = u32_at(payload, 4) else { return };
-        let mut attributes = netlink::attributes(payload.get(IFINFOMSG..).unwrap_or_default());
-        if let Some((_, name)) = attributes.find(|(kind, _)| *kind == IFLA_IFNAME) {
-            links.push((index, text(name)));
-        }
-    })
 }

@@ -146,7 +146,7 @@ pub struct Features {
     /// The network namespace of a socket's steps.
     pub netns_cookie: Feature,
     /// Filters of an earlier agent that were taken away, or why that failed.
-    pub leftovers: Result<Vec<clean::Removed>, String>,
+    pub leftovers: Result<Vec<String>, String>,
 }
 
 /// A snapshot of what capture counts.
@@ -258,7 +258,7 @@ impl Capture {
             (AttachMode::Tcx, false) => return Err(StartError::NoTcx),
             (AttachMode::Tcx | AttachMode::Auto, true) => AttachMode::Tcx,
         };
-        let leftovers = clean::remove_leftovers().map_err(|e| e.to_string());
+        let leftovers = clean::remove_leftovers(&cgroup).map_err(|e| e.to_string());
         let features = Features {
             cgroup,
             attach,
