@@ -11,11 +11,11 @@ lint=
 [ "${1:-}" != --lint ] || lint=1
 
 # The tools that building and the lab call, whatever they were installed by.
-tools=(cc c++ pkg-config jq ip tc nft conntrack tcpdump bpftool tcplife tcpstates sysctl nsenter bpf-linker)
+tools=(python3 clang-22 cc c++ pkg-config jq ip tc nft conntrack tcpdump bpftool tcplife tcpstates sysctl nsenter bpf-linker)
 [ -z "$lint" ] || tools+=(shellcheck)
 
 # What Debian 12 calls them. The compiler's packages come on top, unless rustup has all that is needed.
-packages=(ca-certificates gcc g++ libc6-dev pkg-config jq iproute2 nftables conntrack tcpdump bpftool libbpf-tools
+packages=(python3 clang-22 ca-certificates gcc g++ libc6-dev pkg-config jq iproute2 nftables conntrack tcpdump bpftool libbpf-tools
     procps util-linux)
 debian_rust=(rustc-web cargo-web libstd-rust-web-dev-bpf)
 llvm=("llvm-$LLVM_MAJOR-dev" "libpolly-$LLVM_MAJOR-dev" zlib1g-dev libzstd-dev)

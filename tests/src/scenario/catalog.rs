@@ -32,6 +32,7 @@ const FILES: &[(&str, &str)] = scenarios![
     "syn-lost-two-nodes",
     "two-nodes",
     "two-nodes-snat",
+    "reuse-two-nodes",
     "unexpected-ack",
     "unexpected-ack-before-agent",
     "unexpected-ack-other-tuple",
