@@ -1,11 +1,24 @@
 #!/usr/bin/env bash
-# The demo, with an OpenTelemetry Collector that prints what it received.
+# The demo with a real OpenTelemetry Collector: the case, and from the Collector's own file what it received.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
-trap - EXIT
 
 lab=${CARGO_TARGET_DIR:-$ROOT/target}/debug/lab
 export lab
+out=$(mktemp -d)
+trap 'rm -rf "$out" "$LOG"' EXIT
 # shellcheck disable=SC2016
-exec "$ROOT/scripts/with-collector.sh" "$ROOT/otel-collector/pipelines/demo.yaml" \
-    bash -c '"$lab" run reuse-never-closed --family 4 --forward "$SYNSPAN_OTLP_GRPC"'
+SYNSPAN_OUT="$out" "$ROOT/scripts/with-collector.sh" "$ROOT/otel-collector/pipelines/test.yaml" \
+    bash -c '"$lab" run reuse-never-closed --family 4 --forward "$SYNSPAN_OTLP_GRPC" >/dev/null'
+[ -s "$out/traces.jsonl" ] || die "the Collector wrote no traces"
+echo "What the Collector wrote, span by span:"
+jq -r -s '
+    def attributes: [.attributes[]? | {key, value: (.value | to_entries[0].value)}] | from_entries;
+    def shown: if type == "object" then [.values[]? | to_entries[0].value] | join(", ") else tostring end;
+    .[].resourceSpans[] | (.resource | attributes) as $of | .scopeSpans[].spans[]
+    | "", "\(.name)   of \($of["service.name"])\(if $of["k8s.pod.name"] then ", pod " + $of["k8s.pod.name"] else "" end)",
+      "  trace \(.traceId)  span \(.spanId)\(if (.parentSpanId // "") != "" then "  parent " + .parentSpanId else "" end)",
+      (.links[]? | "  link to trace \(.traceId) span \(.spanId): \(attributes["synspan.link.type"])"),
+      (attributes | to_entries[] | "    \(.key) = \(.value | shown)"),
+      (.events[]? | "    event \(.name)  \(attributes | to_entries | map("\(.key)=\(.value | shown)") | join(" "))")' \
+    "$out/traces.jsonl"

@@ -209,8 +209,18 @@ fn demo(family: Family, watch: Watch) -> Result<()> {
     run.steps()?;
     // The console shows an attempt once it has settled; the agent's end prints the rest.
     std::thread::sleep(std::time::Duration::from_millis(700));
-    run.verdict().map(drop)
+    run.verdict()?;
+    println!("{LOOK_FURTHER}");
+    Ok(())
 }
+
+const LOOK_FURTHER: &str = "
+To look further:
+  make demo-collector                               the same case as spans, from an OpenTelemetry Collector's own file
+  make lab ARGS='run --hold reuse-never-closed'     leave it standing, to look with tcpdump, ss and conntrack
+  make lab                                          the other faults: lost RSTs, black holes, drops in the node, ...
+  target/debug/synspan doctor                       what works on this machine
+  target/debug/synspan run                          watch this machine itself; stop with Ctrl-C";
 
 fn pick(names: &[String]) -> Result<Vec<Scenario>> {
     let all = catalog::all()?;
