@@ -111,7 +111,7 @@ pub struct Pipelines {
 
 /// How much synspan says about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum LogLevel {
     Error,
     Warn,

@@ -80,7 +80,7 @@ impl fmt::Display for Endpoint {
 
 /// Compression of requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Compression {
     #[default]
     Gzip,

@@ -113,7 +113,7 @@ impl std::fmt::Debug for Pem {
 
 /// Compression of requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Compression {
     Gzip,
     Zstd,

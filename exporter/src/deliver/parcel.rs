@@ -14,7 +14,7 @@ const FRAMING: usize = 18;
 
 /// The signals of OTLP.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Signal {
     Traces,
     Logs,

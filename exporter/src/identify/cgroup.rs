@@ -238,7 +238,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root and a mounted cgroup2: makes a cgroup and removes it"]
     fn the_kernel_opens_a_cgroup_by_its_id() {
         let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
         let mount = mounts.lines().find_map(|line| {
