@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tuple::{Addr, Endpoint, Tuple};
+use super::tuple::{Endpoint, Tuple};
 
 /// A monotonic time: nanoseconds of the kernel's `CLOCK_MONOTONIC`, or of a capture file's clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -286,12 +286,5 @@ pub struct Lost {
 impl From<Endpoint> for SocketAddr {
     fn from(endpoint: Endpoint) -> Self {
         Self::new(endpoint.addr.ip(), endpoint.port)
-    }
-}
-
-impl Segment {
-    /// The sender's address.
-    pub fn source(&self) -> Addr {
-        self.tuple.src.addr
     }
 }

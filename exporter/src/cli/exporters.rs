@@ -8,8 +8,7 @@ use crate::deliver::{
 
 /// Where the configuration counts records, a request goes out at this many bytes too...
 const ENOUGH: usize = 512 << 10;
-/// ...and takes no more than this. Larger ones compress no better, and each needs its size in memory
-/// three times over.
+/// ...and takes no more than this. Each needs its size in memory several times over.
 const PLENTY: usize = 1 << 20;
 
 /// Options of delivery for every exporter that sends somewhere. The console is none of them.

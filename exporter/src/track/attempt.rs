@@ -69,8 +69,8 @@ pub struct Attempt {
     pub reused: bool,
     /// Reuse may explain it, but nothing tells it from a server that answers nobody.
     pub reuse_possible: bool,
-    /// The verdict leans on the ledger, and that is younger than the reuse window: a missing owner
-    /// proves nothing.
+    /// The verdict leans on the ledger, and that reaches back less than the reuse window, since the agent
+    /// is young or memory was short: a missing owner proves nothing.
     pub ledger_partial: bool,
     /// Observations were lost while it was open.
     pub lossy: bool,

@@ -31,8 +31,8 @@ pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Atte
         .filter(|echo| open.stale.is_none() && open.tsvals.iter().skip(1).any(|tsval| tsval == echo))
         .map(of);
     let previous_owner = owner.and_then(|key| previous_owner(tracker, &open, key));
-    let young = ended.since(tracker.started) < tracker.options.reuse_window;
-    let ledger_partial = young && leans_on_ledger(&verdict, reused);
+    let ledger_partial =
+        ended.since(tracker.remembers_since()) < tracker.options.reuse_window && leans_on_ledger(&verdict, reused);
     open.story.sort_by_key(|step| step.time);
     Attempt {
         serial: open.serial,

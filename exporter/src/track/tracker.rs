@@ -168,9 +168,9 @@ impl Tracker {
         }
     }
 
-    /// How far back the ledger reaches: everything that ended later is remembered.
-    pub fn horizon(&self) -> Mono {
-        self.started.max(self.ledger.horizon()).max(self.now.minus(self.options.reuse_window))
+    /// How far back the ledger reaches: of what ended later, nothing was missed and nothing given up early.
+    pub fn remembers_since(&self) -> Mono {
+        self.started.max(self.ledger.horizon())
     }
 
     /// Puts a new attempt into the table and returns its slot.

@@ -472,3 +472,26 @@ fn what_is_open_at_the_end_is_pending() {
     assert_eq!(verdict(&found[0]), (Outcome::Pending, None, Evidence::None));
     assert_eq!(found[0].client.as_ref().and_then(|client| client.asked), Some(end("192.168.50.20:8443")));
 }
+
+#[test]
+fn a_ledger_that_had_to_forget_says_so() {
+    let options = Options { max_tenancies: 4, errors_seen: true, ..Options::default() };
+    for (connections, partial) in [(3, false), (20, true)] {
+        let mut world = World::with(options.clone());
+        world.wait_ms(700_000);
+        for n in 0..connections {
+            let conn = world.conn(n + 1, POD_A, 40_000 + n as u16, 50_000 + n as u16);
+            world.open(&conn);
+            world.close(&conn, 10, true);
+        }
+        world.findings();
+        let control = world.conn(99, POD_B, 34_732, 46_994);
+        world.connect(&control);
+        world.syn(&control, 0, true);
+        world.answer(&control, Flags::ACK, 9, 123_456_789, None);
+        world.gave_up(&control);
+        let attempt = world.only();
+        assert_eq!(attempt.verdict.cause, Some(Cause::UnexpectedAck));
+        assert_eq!(attempt.ledger_partial, partial, "after {connections}");
+    }
+}
