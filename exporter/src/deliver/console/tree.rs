@@ -185,7 +185,10 @@ impl Tree<'_> {
         let notes = [
             (attempt.reuse_possible, "the port had another tenant before, which may explain it as well"),
             (attempt.reused && attempt.previous_owner.is_none(), "the port had another tenant before"),
-            (attempt.ledger_partial, "past owners from before the agent's start, or that it had to forget, are not known"),
+            (
+                attempt.ledger_partial,
+                "past owners from before the agent's start, or that it had to forget, are not known",
+            ),
             (attempt.lossy, "some observations were lost while it was open"),
         ];
         for (_, note) in notes.into_iter().filter(|(holds, _)| *holds) {
