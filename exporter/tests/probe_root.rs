@@ -341,7 +341,7 @@ fn a_capture_that_sees_another_connection_is_no_proof() {
     let _alone = alone();
     let cgroup = OwnCgroup::create();
     let other = Tuple::new(Endpoint::new(Ipv4Addr::LOCALHOST, 1), Endpoint::new(Ipv4Addr::LOCALHOST, 2));
-    let process = ProcessStep { cookie: 1, netns: 1, process: Process::default(), asked: other.dst };
+    let process = ProcessStep { cookie: 1, netns: 1, process: Process::default(), asked: other.dst, bound_port: 0 };
     let step = SocketStep { cookie: 1, netns: 1, tuple: other, step: Step::Connect, numbers: SocketNumbers::default() };
     let seen = [What::Process(process), What::Socket(step)].map(|what| Observation { time: Mono(1), what });
     let facts = cgroup.facts();

@@ -50,7 +50,7 @@ pub fn connection(n: u64, ports: u16, into: &mut Vec<Observation>) {
         What::Socket(SocketStep { cookie: n + 1, netns: 5, tuple: inner, step, numbers })
     };
     let process = Process { cgroup: 77, pid: 4000, tid: 4000, comm: *b"client\0\0\0\0\0\0\0\0\0\0" };
-    see(What::Process(ProcessStep { cookie: n + 1, netns: 5, process, asked: server }));
+    see(What::Process(ProcessStep { cookie: n + 1, netns: 5, process, asked: server, bound_port: 0 }));
     see(socket(Step::Connect, isn, 0));
     let (syn, syn_ack, fin) = (Flags::SYN, Flags::SYN | Flags::ACK, Flags::FIN | Flags::ACK);
     let ts = n as u32;

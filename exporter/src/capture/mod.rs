@@ -4,4 +4,5 @@
 pub mod live;
 pub mod observation;
 pub mod probe;
+pub mod question;
 pub mod tuple;

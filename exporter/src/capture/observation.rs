@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tuple::{Endpoint, Tuple};
+use super::tuple::{Addr, Endpoint, Tuple};
 
 /// A monotonic time: nanoseconds of the kernel's `CLOCK_MONOTONIC`, or of a capture file's clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -49,6 +49,24 @@ pub enum What {
     Segment(Segment),
     /// The error a socket's owner got.
     Error(SocketError),
+    /// connect() returned an error at once, before any SYN.
+    CallFailed(CallFailed),
+    /// The kernel dropped a segment of an attempt.
+    Dropped(Dropped),
+    /// An ICMP error that answers a segment of an attempt passed an observation point.
+    Icmp(IcmpError),
+    /// What connection tracking says of a tuple that was asked for.
+    Nat(NatAnswer),
+    /// The state of the node's connection tracking.
+    Conntrack(ConntrackState),
+    /// Source ports in use towards a destination.
+    SnatPorts(SnatPorts),
+    /// The state of a listening socket that was asked for.
+    Listener(ListenerState),
+    /// A connection that was open before capture began, or whose numbers were asked for.
+    Flow(KnownFlow),
+    /// Inbound SYNs that were only counted.
+    Inbound(InboundCount),
     /// An interface came under watch, changed, or went.
     Interface(InterfaceChange),
     /// Observations were lost before this time.
@@ -66,6 +84,8 @@ pub struct ProcessStep {
     pub process: Process,
     /// The address asked for, before any rewriting by a socket-level load balancer.
     pub asked: Endpoint,
+    /// The source port that the socket had bound before, 0 if none.
+    pub bound_port: u16,
 }
 
 /// The process behind a socket.
@@ -281,6 +301,166 @@ pub struct Interface {
 pub struct Lost {
     /// How many since the last such observation.
     pub count: u64,
+    /// Only observations of attempts from outside: nothing of this node's own attempts is in doubt.
+    pub inbound: bool,
+}
+
+/// connect() returned an error (`sys_exit_connect`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallFailed {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// The thread that called: its call is the last [`ProcessStep`] of the same `tid` before this.
+    pub tid: u32,
+    /// The error number, positive.
+    pub errno: i32,
+}
+
+/// The kernel dropped a segment (`skb/kfree_skb`): a SYN that waits for its answer, or what answers it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dropped {
+    /// The cookie of the network namespace where it was dropped, 0 if not known.
+    pub netns: u64,
+    /// The interface that the segment was at, in that namespace; 0 if none.
+    pub ifindex: u32,
+    /// From sender to receiver, as it stood when it was dropped.
+    pub tuple: Tuple,
+    /// Flags.
+    pub flags: Flags,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// The kernel's name for the reason, without its prefix, as `NETFILTER_DROP` (enum skb_drop_reason);
+    /// none where the kernel gives none (below 5.17).
+    pub reason: Option<Arc<str>>,
+    /// The kernel function that dropped it, where symbols can be read.
+    pub place: Option<Arc<str>>,
+}
+
+/// An ICMP error at an observation point (RFC 792, RFC 4443).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IcmpError {
+    /// Interface index in the agent's network namespace, or the number of a capture file.
+    pub ifindex: u32,
+    /// Which side of the interface.
+    pub direction: Direction,
+    /// Who sent the error.
+    pub from: Addr,
+    /// The tuple of the segment that it is about, as quoted: from its sender to its receiver.
+    pub tuple: Tuple,
+    /// The quoted sequence number.
+    pub seq: u32,
+    /// ICMP type, by the family of `tuple`.
+    pub kind: u8,
+    /// ICMP code.
+    pub code: u8,
+}
+
+/// What connection tracking says of a tuple.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NatAnswer {
+    /// The tuple that was asked for, client to server, before NAT.
+    pub asked: Tuple,
+    /// Its entry; none if there is none.
+    pub entry: Option<NatEntry>,
+}
+
+/// An entry of connection tracking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NatEntry {
+    /// From the client to what it asked for.
+    pub original: Tuple,
+    /// As answers come: from the server to the client's translated address.
+    pub reply: Tuple,
+    /// Its zone.
+    pub zone: u16,
+    /// Its mark.
+    pub mark: u32,
+}
+
+impl NatEntry {
+    /// The tuple after NAT, client to server.
+    pub fn translated(&self) -> Tuple {
+        self.reply.reversed()
+    }
+}
+
+/// The state of connection tracking in the node's network namespace. Counters are totals over all CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ConntrackState {
+    /// Entries now.
+    pub entries: u64,
+    /// `nf_conntrack_max`; 0 means no limit.
+    pub limit: u64,
+    /// Entries that could not be inserted since another has the tuple.
+    pub insert_failed: u64,
+    /// Packets dropped, mostly since the table was full.
+    pub dropped: u64,
+    /// Entries ended early to make room.
+    pub early_drop: u64,
+}
+
+/// Source ports in use from an egress address towards a destination, by connection tracking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnatPorts {
+    /// The address after NAT.
+    pub egress: Addr,
+    /// The destination after NAT.
+    pub destination: Endpoint,
+    /// Distinct ports in use.
+    pub used: u32,
+    /// The range of the rule in force, both ends included; none if it could not be told.
+    pub range: Option<(u16, u16)>,
+}
+
+/// A listening socket (sock_diag).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenerState {
+    /// The address and port that were asked for.
+    pub endpoint: Endpoint,
+    /// The cookie of its network namespace, 0 if not known.
+    pub netns: u64,
+    /// Whether a socket listens there; the numbers below are 0 where none does.
+    pub listens: bool,
+    /// Connections in its accept queue.
+    pub queue: u32,
+    /// The most it takes: one more than this is held.
+    pub limit: u32,
+    /// The namespace's `ListenOverflows`, total.
+    pub overflows: u64,
+    /// The namespace's `ListenDrops`, total.
+    pub drops: u64,
+}
+
+/// A connection that capture did not see open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KnownFlow {
+    /// The client's own tuple, client to server.
+    pub tuple: Tuple,
+    /// After NAT, where connection tracking told it.
+    pub wire: Option<Tuple>,
+    /// The cookie of its socket on this node, 0 if it has none here.
+    pub cookie: u64,
+    /// Whether that socket is the server's.
+    pub server_socket: bool,
+    /// The cookie of that socket's network namespace, 0 if not known.
+    pub netns: u64,
+    /// The client's next sequence number as the server knows it (the last one acknowledged), if known.
+    pub client_acked: Option<u32>,
+    /// The server's next sequence number, if known.
+    pub server_next: Option<u32>,
+    /// Whether it is over, and only connection tracking or a TIME_WAIT socket remembers it.
+    pub over: bool,
+}
+
+/// SYNs from outside to one listener that were counted and not reported one by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InboundCount {
+    /// Where they went.
+    pub listener: Endpoint,
+    /// How many since the last such observation.
+    pub syns: u64,
 }
 
 impl From<Endpoint> for SocketAddr {

@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use crate::capture::observation::Mono;
 use crate::encode::{Priority, priority};
 use crate::identify::describe::Described;
+use crate::track::attempt::InboundSummary;
 use summary::Summary;
 use text::Paint;
 
@@ -59,6 +60,16 @@ impl<W: Write> Console<W> {
         let shown = self.all || priority(&described.attempt) == Priority::Failure;
         self.summary.count(&described.attempt, shown);
         if shown { self.write(&tree::render(described, self.paint)) } else { Ok(()) }
+    }
+
+    /// Shows inbound SYNs that came to nothing.
+    ///
+    /// # Errors
+    /// As for [`Self::attempt`].
+    pub fn inbound(&mut self, summary: &InboundSummary) -> io::Result<()> {
+        let InboundSummary { listener, syns, .. } = summary;
+        let over = text::duration(summary.until.since(summary.from));
+        self.write(&format!("{syns} SYNs from outside to {listener} came to nothing in {over}: a flood, or a scan\n"))
     }
 
     /// Tells the time: each ten seconds a line sums up what came since the last one, if anything did.

@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::trace::v1::span::Event;
 
 use super::attributes::Attributes;
-use super::names::{event, otel};
+use super::names::{event, facts, otel};
 use super::{Priority, priority};
 use crate::capture::tuple::Tuple;
 use crate::identify::clock::WallClock;
@@ -75,6 +75,16 @@ fn of_step(attempt: &Attempt, step: &TimedStep, clock: WallClock) -> Event {
                 attributes.int(event::SEQ, seq);
             }
             event::RST
+        }
+        StoryStep::SynAckAgain => event::SYN_ACK_RETRANSMISSION,
+        StoryStep::Icmp { kind, code } => {
+            attributes.int(facts::ICMP_TYPE, kind);
+            attributes.int(facts::ICMP_CODE, code);
+            event::ICMP
+        }
+        StoryStep::Dropped { answer } => {
+            attributes.bool(facts::DROP_ANSWER, answer);
+            event::DROPPED
         }
         StoryStep::GaveUp => event::GAVE_UP,
         StoryStep::Established => event::ESTABLISHED,

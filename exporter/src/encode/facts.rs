@@ -2,7 +2,7 @@
 
 use super::attributes::Attributes;
 use super::ids;
-use super::names::{otel, owner, resource, verdict, wire};
+use super::names::{facts, otel, owner, resource, verdict, wire};
 use super::verdict_text::{error_type, explanation};
 use crate::capture::observation::Direction;
 use crate::capture::tuple::{Addr, Tuple};
@@ -64,6 +64,7 @@ pub fn put_verdict(attributes: &mut Attributes, described: &Described) {
     }
     attributes.opt_str(verdict::RESPONSIBLE, judged.responsible.map(|side| side.as_str()));
     attributes.opt_str(verdict::EXPLANATION, explanation(described).as_deref());
+    put_facts(attributes, attempt);
     attributes.int(verdict::SYNS, attempt.syns);
     attributes.strings(verdict::POINTS, points(attempt));
     attributes.mark(verdict::REUSED, attempt.reused);
@@ -72,6 +73,36 @@ pub fn put_verdict(attributes: &mut Attributes, described: &Described) {
     attributes.mark(verdict::LOSSY, attempt.lossy);
     if !attempt.trace_survives_nat {
         attributes.bool(verdict::TRACE_SURVIVES_NAT, false);
+    }
+}
+
+/// What the verdict rests on beside the segments.
+fn put_facts(attributes: &mut Attributes, attempt: &Attempt) {
+    let known = &attempt.facts;
+    if let Some(drop) = &known.drop {
+        attributes.opt_str(facts::DROP_REASON, drop.reason.as_deref());
+        attributes.opt_str(facts::DROP_PLACE, drop.place.as_deref());
+        attributes.mark(facts::DROP_ANSWER, drop.answer);
+    }
+    if let Some(icmp) = known.icmp {
+        attributes.int(facts::ICMP_TYPE, icmp.kind);
+        attributes.int(facts::ICMP_CODE, icmp.code);
+        attributes.str(facts::ICMP_FROM, &icmp.from.to_string());
+    }
+    if let Some(snat) = known.snat {
+        attributes.int(facts::SNAT_USED, snat.used);
+        if let Some((low, high)) = snat.range {
+            attributes.int(facts::SNAT_LIMIT, u32::from(high.saturating_sub(low)) + 1);
+        }
+    }
+    if let Some(competitor) = &known.competitor {
+        attributes.endpoint(facts::COMPETITOR_ADDRESS, facts::COMPETITOR_PORT, competitor.tuple.src);
+        attributes.str(facts::COMPETITOR_TRACE_ID, &competitor.trace.to_string());
+    }
+    if let Some(listener) = known.listener {
+        attributes.int(facts::LISTENER_QUEUE, listener.queue);
+        attributes.int(facts::LISTENER_LIMIT, listener.limit);
+        attributes.int(facts::LISTENER_OVERFLOWS, i64::try_from(listener.overflows).unwrap_or(i64::MAX));
     }
 }
 

@@ -97,6 +97,40 @@ pub mod verdict {
     pub const SYN_RETRY: &str = "synspan.syn_retry";
 }
 
+/// Facts that a verdict rests on.
+pub mod facts {
+    /// The kernel's reason for a drop, as `NETFILTER_DROP`.
+    pub const DROP_REASON: &str = "synspan.drop.reason";
+    /// The kernel's function that dropped.
+    pub const DROP_PLACE: &str = "synspan.drop.place";
+    /// Whether what was dropped was the answer.
+    pub const DROP_ANSWER: &str = "synspan.drop.answer";
+    /// Type of the ICMP error.
+    pub const ICMP_TYPE: &str = "synspan.icmp.type";
+    /// Its code.
+    pub const ICMP_CODE: &str = "synspan.icmp.code";
+    /// Who sent it.
+    pub const ICMP_FROM: &str = "synspan.icmp.from";
+    /// Source ports in use towards the destination.
+    pub const SNAT_USED: &str = "synspan.snat.ports.used";
+    /// How many the range has; not there where the range could not be told.
+    pub const SNAT_LIMIT: &str = "synspan.snat.ports.limit";
+    /// The attempt that won the race for the source port: its service.
+    pub const COMPETITOR_SERVICE_NAME: &str = "synspan.competitor.service.name";
+    /// Its own end before NAT.
+    pub const COMPETITOR_ADDRESS: &str = "synspan.competitor.local.address";
+    /// See [`COMPETITOR_ADDRESS`].
+    pub const COMPETITOR_PORT: &str = "synspan.competitor.local.port";
+    /// Its trace.
+    pub const COMPETITOR_TRACE_ID: &str = "synspan.competitor.trace_id";
+    /// Connections in the listener's accept queue.
+    pub const LISTENER_QUEUE: &str = "synspan.listener.queue";
+    /// Its limit.
+    pub const LISTENER_LIMIT: &str = "synspan.listener.limit";
+    /// How far the overflow counter of the listener's network namespace rose meanwhile.
+    pub const LISTENER_OVERFLOWS: &str = "synspan.listener.overflows";
+}
+
 /// The ends at the node's interface, after NAT.
 pub mod wire {
     /// The client's end.
@@ -187,6 +221,12 @@ pub mod event {
     pub const SYN_RETRANSMISSION: &str = "synspan.syn_retransmission";
     /// The SYN-ACK.
     pub const SYN_ACK: &str = "synspan.syn_ack";
+    /// The SYN-ACK again.
+    pub const SYN_ACK_RETRANSMISSION: &str = "synspan.syn_ack_retransmission";
+    /// An ICMP error that answers the SYN.
+    pub const ICMP: &str = "synspan.icmp_error";
+    /// The kernel dropped a segment of the attempt.
+    pub const DROPPED: &str = "synspan.dropped";
     /// An acknowledgement of another connection.
     pub const STALE_ACK: &str = "synspan.stale_ack";
     /// A RST.

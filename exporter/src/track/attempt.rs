@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::trace_id::TraceId;
 use super::verdict::{Cause, ClosedBy, Evidence, Outcome, ServerState, Side};
 use crate::capture::observation::{Direction, Mono, PointKind, Process};
-use crate::capture::tuple::{Endpoint, Tuple};
+use crate::capture::tuple::{Addr, Endpoint, Tuple};
 
 /// What the tracker reports.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ use crate::capture::tuple::{Endpoint, Tuple};
 pub enum Finding {
     /// An attempt is over, and its verdict is final.
     Attempt(Box<Attempt>),
+    /// SYNs from outside that came to nothing, summed up by listener.
+    Inbound(InboundSummary),
 }
 
 /// Which part this node had in an attempt.
@@ -74,6 +76,97 @@ pub struct Attempt {
     pub ledger_partial: bool,
     /// Observations were lost while it was open.
     pub lossy: bool,
+    /// What else the verdict rests on.
+    pub facts: Facts,
+}
+
+/// Facts that some verdicts rest on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    /// The drop of one of its segments, by the kernel's own record.
+    pub drop: Option<DropFact>,
+    /// The ICMP error that answered it.
+    pub icmp: Option<IcmpFact>,
+    /// Source ports in use towards its destination, where that explains it.
+    pub snat: Option<SnatFact>,
+    /// The attempt that raced it for its source port.
+    pub competitor: Option<Competitor>,
+    /// The listener's accept queue, where that explains it.
+    pub listener: Option<ListenerFact>,
+}
+
+/// A drop by the kernel's own record (`skb/kfree_skb`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DropFact {
+    /// The kernel's reason, as `NETFILTER_DROP`; none below 5.17.
+    pub reason: Option<Arc<str>>,
+    /// The kernel's function that dropped it, where symbols can be read.
+    pub place: Option<Arc<str>>,
+    /// Whether the segment was on its way to the client: an answer.
+    pub answer: bool,
+}
+
+/// An ICMP error (RFC 792, RFC 4443).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IcmpFact {
+    /// Who sent it.
+    pub from: Addr,
+    /// Type, by the family of `from`.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+}
+
+/// Source ports towards a destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnatFact {
+    /// Distinct ports in use from the egress address to the destination.
+    pub used: u32,
+    /// The range in force, both ends included; none if it could not be told.
+    pub range: Option<(u16, u16)>,
+}
+
+/// The attempt that won the race for a source port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Competitor {
+    /// Its serial.
+    pub serial: u64,
+    /// Its trace.
+    pub trace: TraceId,
+    /// Its process, if it is of this node.
+    pub process: Option<Process>,
+    /// Its network namespace, 0 if not known.
+    pub netns: u64,
+    /// Before NAT.
+    pub tuple: Tuple,
+    /// After NAT.
+    pub wire: Option<Tuple>,
+}
+
+/// A listener's accept queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenerFact {
+    /// Connections in it, when it was asked.
+    pub queue: u32,
+    /// Its limit.
+    pub limit: u32,
+    /// How far the namespace's overflow counter rose meanwhile.
+    pub overflows: u64,
+}
+
+/// SYNs from outside that came to nothing: a flood, or a service under attack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InboundSummary {
+    /// Where they went.
+    pub listener: Endpoint,
+    /// From when.
+    pub from: Mono,
+    /// Until when.
+    pub until: Mono,
+    /// SYNs that came and were not followed by a connection, those that were only counted included.
+    pub syns: u64,
+    /// Of them, those that were counted in the kernel and not looked at one by one.
+    pub counted: u64,
 }
 
 /// Most steps kept for one attempt; the rest are counted.
@@ -183,6 +276,20 @@ pub enum StoryStep {
         /// Its sequence number.
         seq: u32,
     },
+    /// An ICMP error.
+    Icmp {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+    },
+    /// The kernel dropped one of its segments inside the node.
+    Dropped {
+        /// Whether it was an answer, on its way to the client.
+        answer: bool,
+    },
+    /// The SYN-ACK again.
+    SynAckAgain,
     /// The retransmission timer ran out for the last time.
     GaveUp,
     /// The application's socket was established.

@@ -4,6 +4,7 @@
 //! time passes only by being told. Live capture, tests, fuzzing and benchmarks drive the same code.
 
 pub mod attempt;
+pub mod causes;
 mod destination;
 mod judge;
 mod ledger;

@@ -1,6 +1,6 @@
 //! From an open attempt to the plain facts of a finished one.
 
-use super::attempt::{Attempt, PreviousOwner, Verdict};
+use super::attempt::{Attempt, Facts, PreviousOwner, Verdict};
 use super::judge::{self, Judgement};
 use super::open::Open;
 use super::tenancy::TenancyKey;
@@ -52,6 +52,7 @@ pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Atte
         reuse_possible,
         ledger_partial,
         lossy,
+        facts: Facts::default(),
         client: open.client,
         server: open.server,
         sightings: open.sightings,

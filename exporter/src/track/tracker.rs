@@ -16,6 +16,7 @@ use super::open::Open;
 use super::witness::Witnesses;
 use super::{Counts, Options, report};
 use crate::capture::observation::{Interface, Mono, Observation, Process, ProcessStep, What};
+use crate::capture::question::Question;
 use crate::capture::tuple::Tuple;
 
 /// An attempt whose client socket is here ends by its socket; this is for the case that the end was lost.
@@ -59,6 +60,7 @@ pub struct Tracker {
     local: VecDeque<(u64, usize)>,
     next_serial: u64,
     findings: VecDeque<Finding>,
+    pub(super) questions: VecDeque<Question>,
 }
 
 impl Tracker {
@@ -88,6 +90,7 @@ impl Tracker {
             local: VecDeque::new(),
             next_serial: 1,
             findings: VecDeque::new(),
+            questions: VecDeque::new(),
         }
     }
 
@@ -112,6 +115,16 @@ impl Tracker {
                     None => self.interfaces.remove(&change.ifindex),
                 };
             }
+            // Taken in by the rules of the causes that need them.
+            What::CallFailed(_)
+            | What::Dropped(_)
+            | What::Icmp(_)
+            | What::Nat(_)
+            | What::Conntrack(_)
+            | What::SnatPorts(_)
+            | What::Listener(_)
+            | What::Flow(_)
+            | What::Inbound(_) => {}
             What::Lost(lost) => {
                 self.counts.lost += lost.count;
                 self.last_lost = Some(self.last_lost.map_or(time, |last| last.max(time)));
@@ -147,6 +160,11 @@ impl Tracker {
     /// The next finding, oldest first.
     pub fn next_finding(&mut self) -> Option<Finding> {
         self.findings.pop_front()
+    }
+
+    /// The next question to the kernel, oldest first; its answer, if there is one, is an observation.
+    pub fn next_question(&mut self) -> Option<Question> {
+        self.questions.pop_front()
     }
 
     /// Ends everything that is open: what has an outcome is judged, the rest is `pending`.

@@ -127,6 +127,7 @@ fn process(record: &ProcessRecord) -> ProcessStep {
         netns: record.netns_cookie,
         process: Process { cgroup: record.cgroup_id, pid: record.pid, tid: record.tid, comm },
         asked: Endpoint { addr: Addr(record.address), port: record.port },
+        bound_port: record.bound_port,
     }
 }
 

@@ -17,6 +17,7 @@ use synspan_ebpf::record::counter;
 use super::decode::decode;
 use super::object::CounterMap;
 use crate::capture::observation::{InterfaceChange, Lost, Mono, Observation, What};
+use crate::capture::question::Question;
 use crate::capture::tuple::Addr;
 
 /// How often the ring is emptied; the programs wake the reader before, when it is half full.
@@ -33,6 +34,10 @@ pub trait Sink: Send {
     fn observations(&mut self, batch: &[Observation]);
     /// Time has passed: all that happened before `now` has been handed over. Called every 10 ms or so.
     fn tick(&mut self, now: Mono);
+    /// The next question to the kernel, if there is one; asked after each tick. Answers are observations.
+    fn question(&mut self) -> Option<Question> {
+        None
+    }
 }
 
 /// The counters that capture's threads share.
@@ -175,7 +180,7 @@ impl<S: Sink> Reader<S> {
         let count = lost.saturating_sub(self.lost);
         if count > 0 {
             self.lost = lost;
-            batch.push(Observation { time, what: What::Lost(Lost { count }) });
+            batch.push(Observation { time, what: What::Lost(Lost { count, inbound: false }) });
         }
     }
 }
@@ -193,7 +198,18 @@ fn excluded(networks: &[IpNet], what: &What) -> bool {
         What::Process(step) => within(step.asked.addr),
         What::Socket(step) => within(step.tuple.src.addr) || within(step.tuple.dst.addr),
         What::Segment(segment) => within(segment.tuple.src.addr) || within(segment.tuple.dst.addr),
-        What::Error(_) | What::Interface(_) | What::Lost(_) => false,
+        What::Dropped(dropped) => within(dropped.tuple.src.addr) || within(dropped.tuple.dst.addr),
+        What::Icmp(icmp) => within(icmp.tuple.src.addr) || within(icmp.tuple.dst.addr),
+        What::Flow(flow) => within(flow.tuple.src.addr) || within(flow.tuple.dst.addr),
+        What::Inbound(count) => within(count.listener.addr),
+        What::Error(_)
+        | What::CallFailed(_)
+        | What::Nat(_)
+        | What::Conntrack(_)
+        | What::SnatPorts(_)
+        | What::Listener(_)
+        | What::Interface(_)
+        | What::Lost(_) => false,
     }
 }
 
@@ -208,7 +224,7 @@ mod tests {
         let networks: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
         let asked = |text: &str| {
             let asked = Endpoint::from(text.parse::<std::net::SocketAddr>().unwrap());
-            What::Process(ProcessStep { cookie: 1, netns: 1, process: Process::default(), asked })
+            What::Process(ProcessStep { cookie: 1, netns: 1, process: Process::default(), asked, bound_port: 0 })
         };
         assert!(excluded(&networks, &asked("10.1.2.3:80")));
         assert!(excluded(&networks, &asked("[::ffff:10.1.2.3]:80")));

@@ -327,7 +327,7 @@ mod tests {
         let process = Process { cgroup, pid: 1, tid: 1, comm: [0; 16] };
         Observation {
             time: Mono(1),
-            what: What::Process(ProcessStep { cookie: 5, netns: 1, process, asked: made.tuple.dst }),
+            what: What::Process(ProcessStep { cookie: 5, netns: 1, process, asked: made.tuple.dst, bound_port: 0 }),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::capture::live::Sink;
 use crate::capture::observation::{Mono, Observation, Process, What};
+use crate::capture::question::Question;
 use crate::track::attempt::Finding;
 use crate::track::{Counts, Tracker};
 
@@ -128,6 +129,10 @@ impl Sink for TrackerSink {
             self.waiting.push(Message::Tick(now));
         }
         self.hand_over();
+    }
+
+    fn question(&mut self) -> Option<Question> {
+        self.tracker.next_question()
     }
 }
 

@@ -83,6 +83,7 @@ impl Telemetry {
                 let priority = if encoded.keep { Priority::Failure } else { Priority::Success };
                 self.delivery.offer(Parcel::traces(priority, encoded.resource_spans));
             }
+            Finding::Inbound(summary) => self.on_console(|console| console.inbound(&summary)),
         }
     }
 

@@ -51,6 +51,10 @@ impl Story<'_> {
             StoryStep::SynAck => self.phrase("SYN-ACK"),
             StoryStep::Reset { by_client: true, .. } => self.phrase("RST by the client"),
             StoryStep::Reset { by_client: false, .. } => self.phrase("RST by the server's side"),
+            StoryStep::SynAckAgain => self.phrase("SYN-ACK again"),
+            StoryStep::Icmp { kind, code } => self.phrase(&format!("ICMP error, type {kind} code {code}")),
+            StoryStep::Dropped { answer: false } => self.phrase("dropped in this node, says the kernel"),
+            StoryStep::Dropped { answer: true } => self.phrase("the answer dropped in this node, says the kernel"),
             StoryStep::GaveUp => self.phrase(&format!("the kernel gave up after {}", duration(after))),
             StoryStep::Closed => self.phrase(&format!("the application closed the socket after {}", duration(after))),
             // The heading says it.

@@ -101,11 +101,11 @@ fn any_what() -> impl Strategy<Value = What> {
         12 => any_segment(),
         8 => any_socket(),
         2 => (1..6_u64, any_tuple()).prop_map(|(cookie, tuple)| {
-            What::Process(ProcessStep { cookie, netns: 1, process: Process { pid: 7, ..Default::default() }, asked: tuple.dst })
+            What::Process(ProcessStep { cookie, netns: 1, process: Process { pid: 7, ..Default::default() }, asked: tuple.dst, bound_port: 0 })
         }),
         2 => (1..6_u64, prop_oneof![Just(110), Just(111), Just(113), any::<i32>()])
             .prop_map(|(cookie, errno)| What::Error(SocketError { cookie, errno })),
-        1 => (0..3_u64).prop_map(|count| What::Lost(Lost { count })),
+        1 => (0..3_u64).prop_map(|count| What::Lost(Lost { count, inbound: false })),
         1 => (prop_oneof![Just(POD_A), Just(NODE)], any::<bool>()).prop_map(|(ifindex, there)| {
             let now = there.then(|| Interface { name: Arc::from("x"), kind: PointKind::PodNic });
             What::Interface(InterfaceChange { ifindex, now })
@@ -225,6 +225,8 @@ fn evidence_is_there(attempt: &Attempt) {
                 assert_eq!(verdict.outcome, Outcome::Aborted);
                 assert!(!answered && attempt.syns <= 1);
             }
+            // Nothing here observes what they rest on.
+            other => panic!("{} from nothing: {attempt:#?}", other.as_str()),
         }
     }
 }

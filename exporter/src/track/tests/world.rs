@@ -75,7 +75,12 @@ impl World {
     }
 
     pub fn drain(&mut self) -> Vec<Attempt> {
-        std::iter::from_fn(|| self.tracker.next_finding()).map(|Finding::Attempt(attempt)| *attempt).collect()
+        std::iter::from_fn(|| self.tracker.next_finding())
+            .filter_map(|finding| match finding {
+                Finding::Attempt(attempt) => Some(*attempt),
+                Finding::Inbound(_) => None,
+            })
+            .collect()
     }
 
     pub fn only(&mut self) -> Attempt {
@@ -110,7 +115,13 @@ impl World {
             tid: 4000 + conn.pod,
             comm: *b"client\0\0\0\0\0\0\0\0\0\0",
         };
-        self.see(What::Process(ProcessStep { cookie: conn.cookie, netns, process, asked: conn.inner.dst }));
+        self.see(What::Process(ProcessStep {
+            cookie: conn.cookie,
+            netns,
+            process,
+            asked: conn.inner.dst,
+            bound_port: 0,
+        }));
         self.step(conn, Step::Connect, SocketNumbers { snd_nxt: conn.isn, ..Default::default() });
     }
 
@@ -223,6 +234,6 @@ impl World {
     }
 
     pub fn lose(&mut self, count: u64) {
-        self.see(What::Lost(Lost { count }));
+        self.see(What::Lost(Lost { count, inbound: false }));
     }
 }
