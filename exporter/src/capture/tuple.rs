@@ -20,6 +20,12 @@ impl Addr {
         Ipv6Addr::from(self.0).to_ipv4_mapped().is_some()
     }
 
+    /// The unspecified address of the same family: 0.0.0.0 or ::.
+    #[must_use]
+    pub fn unspecified(self) -> Self {
+        if self.is_v4() { Ipv4Addr::UNSPECIFIED.into() } else { Self::default() }
+    }
+
     /// Whether this is a loopback address (127.0.0.0/8 or ::1).
     pub fn is_loopback(self) -> bool {
         self.ip().is_loopback()

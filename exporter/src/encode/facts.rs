@@ -71,6 +71,7 @@ pub fn put_verdict(attributes: &mut Attributes, described: &Described) {
     attributes.mark(verdict::REUSE_POSSIBLE, attempt.reuse_possible);
     attributes.mark(verdict::LEDGER_PARTIAL, attempt.ledger_partial);
     attributes.mark(verdict::LOSSY, attempt.lossy);
+    attributes.mark(verdict::PROXIED, attempt.proxied);
     if !attempt.trace_survives_nat {
         attributes.bool(verdict::TRACE_SURVIVES_NAT, false);
     }
@@ -156,6 +157,9 @@ pub fn put_previous_owner(
     }
     attributes.str(owner::CLOSED_BY, previous.closed_by.as_str());
     attributes.str(owner::SERVER_STATE, previous.server_state.as_str());
-    attributes.str(owner::TRACE_ID, &previous.trace.to_string());
-    attributes.str(owner::SPAN_ID, &ids::connect(key, previous.trace).to_string());
+    // One that was open before the agent started has no span.
+    if previous.serial != 0 {
+        attributes.str(owner::TRACE_ID, &previous.trace.to_string());
+        attributes.str(owner::SPAN_ID, &ids::connect(key, previous.trace).to_string());
+    }
 }

@@ -30,7 +30,11 @@ pub fn of_attempt(attempt: &Attempt, key: &IdKey) -> (Vec<Link>, u32) {
         new
     });
     let dropped = later.len().saturating_sub(MAX_LINKS - 1);
-    let owner = attempt.previous_owner.as_ref().map(|owner| to(owner.trace, link::PREVIOUS_OWNER, key));
+    let owner = attempt
+        .previous_owner
+        .as_ref()
+        .filter(|owner| owner.serial != 0)
+        .map(|owner| to(owner.trace, link::PREVIOUS_OWNER, key));
     let retries = later.into_iter().take(MAX_LINKS - 1).map(|trace| to(trace, link::SYN_RETRY, key));
     (owner.into_iter().chain(retries).collect(), u32::try_from(dropped).unwrap_or(u32::MAX))
 }

@@ -91,6 +91,8 @@ pub mod verdict {
     pub const LEDGER_PARTIAL: &str = "synspan.ledger_partial";
     /// Observations were lost while the attempt was open.
     pub const LOSSY: &str = "synspan.lossy";
+    /// The client's own sidecar took it.
+    pub const PROXIED: &str = "synspan.proxied";
     /// False where the trace id does not survive NAT beyond this node.
     pub const TRACE_SURVIVES_NAT: &str = "synspan.trace.survives_nat";
     /// This `tcp connect` stands for a later SYN of an attempt whose own trace is another.

@@ -120,6 +120,7 @@ pub fn clean() -> Described {
         reuse_possible: false,
         ledger_partial: false,
         lossy: false,
+        proxied: false,
         facts: Default::default(),
     })
 }

@@ -76,6 +76,8 @@ pub struct Attempt {
     pub ledger_partial: bool,
     /// Observations were lost while it was open.
     pub lossy: bool,
+    /// The client's own sidecar took it: its success says nothing about the far side.
+    pub proxied: bool,
     /// What else the verdict rests on.
     pub facts: Facts,
 }

@@ -1,17 +1,20 @@
-//! The rules: from what is known of an attempt to its outcome and cause (design section 5).
+//! The judgement: from what is known of an attempt to its outcome and cause (design section 5).
 //!
 //! Outcome (what the application got) and cause (why) are judged apart. Better evidence wins; at equal
-//! evidence the order of the table in `verdict.rs` decides. Wrong is worse than unknown: where the
-//! evidence does not reach, no cause is given.
+//! evidence the order of the table in `causes.rs` decides. Wrong is worse than unknown: where the
+//! evidence does not reach, no cause is given. The rules themselves are in `rules/`.
 
 use std::time::Duration;
 
-use super::attempt::Verdict;
+use super::attempt::{Facts, Verdict};
+use super::causes::Cause;
 use super::open::Open;
-use super::tenancy::{Tenancy, TenancyKey};
+use super::rules::{self, Held, Known};
+use super::tenancy::TenancyKey;
 use super::tracker::Tracker;
-use super::verdict::{Cause, Evidence, Outcome, Side};
+use super::verdict::{Evidence, Outcome};
 use crate::capture::observation::Mono;
+use crate::track::attempt::Role;
 
 /// When the first retransmission of a SYN is due (RFC 6298, 2.1).
 const FIRST_RETRANSMISSION: Duration = Duration::from_secs(1);
@@ -25,20 +28,22 @@ pub(super) struct Judgement {
     pub reused: bool,
     pub reuse_possible: bool,
     pub lossy: bool,
+    pub facts: Facts,
 }
 
 /// What the application got, and when.
-fn outcome(open: &Open, errors_seen: bool, flush: bool) -> (Outcome, Mono) {
+fn outcome(tracker: &Tracker, open: &Open, flush: bool) -> (Outcome, Mono) {
     if let Some(time) = open.established {
         return (Outcome::Established, time);
     }
     if let Some(time) = open.closed {
         let outcome = match (open.errno, open.gave_up, open.refused) {
             (Some(errno), ..) => by_errno(errno),
+            (None, ..) if open.never_sent.is_some() => Outcome::Failed,
             (None, Some(_), _) => Outcome::TimedOut,
             (None, None, Some(_)) => Outcome::Refused,
             // Where the kernel tells of errors, a close without one is the application's own.
-            (None, None, None) if errors_seen => Outcome::Aborted,
+            (None, None, None) if tracker.options.errors_seen => Outcome::Aborted,
             (None, None, None) => Outcome::Failed,
         };
         return (outcome, time);
@@ -55,10 +60,24 @@ fn outcome(open: &Open, errors_seen: bool, flush: bool) -> (Outcome, Mono) {
         return (Outcome::Refused, time);
     }
     match open.syn_ack {
-        Some(syn_ack) => (Outcome::Established, syn_ack.time),
+        Some(_) if flush && open.handshake_reset.is_none() && !completed_unseen(tracker, open) => {
+            (Outcome::Pending, open.touched)
+        }
+        Some(syn_ack) if completed_unseen(tracker, open) => (Outcome::Established, syn_ack.time),
+        Some(_) => (Outcome::Failed, open.touched),
         None if flush => (Outcome::Pending, open.touched),
         None => (Outcome::Failed, open.touched),
     }
+}
+
+/// Whether a SYN-ACK means that the connection came up, where the end itself is in nobody's sight. The
+/// handshake's last segment is not captured; where accepted sockets of that listener are in sight, one
+/// that was not seen was not accepted.
+fn completed_unseen(tracker: &Tracker, open: &Open) -> bool {
+    let own_server = open.role() == Role::Server;
+    let in_sight = || open.tuples().any(|tuple| tracker.accepting.contains(&tuple.dst));
+    let unfinished = open.syn_acks_again > 0 && !open.client_acked;
+    !(open.handshake_reset.is_some() || own_server && (in_sight() || unfinished))
 }
 
 /// The outcome of an error number that ended a connect() (errno(3)).
@@ -79,124 +98,44 @@ fn by_errno(errno: i32) -> Outcome {
 
 /// Judges an attempt. `flush` says that the tracker ends and not the attempt.
 pub(super) fn judge(tracker: &Tracker, open: &Open, flush: bool) -> Judgement {
-    let (outcome, ended) = outcome(open, tracker.options.errors_seen, flush);
-    let lossy = tracker.last_lost.is_some_and(|lost| lost >= open.started);
-    let previous = previous_tenant(tracker, open);
-    let reused = previous.is_some();
-    let mut owner = previous.map(|(key, _)| key);
-    let mut held: Vec<(Cause, Evidence)> = Vec::new();
-    let mut reuse_possible = false;
-    let silent = !open.answered();
-    let over = !matches!(outcome, Outcome::Established | Outcome::Pending);
-
-    if let Some(stale) = open.stale {
-        match stale_owner(tracker, open, stale) {
-            Some((key, evidence)) => {
-                owner = Some(key);
-                held.push((Cause::SourcePortReuse, evidence));
-            }
-            None => held.push((Cause::UnexpectedAck, Evidence::None)),
-        }
+    let (outcome, ended) = outcome(tracker, open, flush);
+    let since = |lost: Option<Mono>| lost.is_some_and(|lost| lost >= open.started);
+    let lossy = since(tracker.last_lost) || (open.role() != Role::Client && since(tracker.last_lost_inbound));
+    let previous = rules::reuse::previous_tenant(tracker, open);
+    let known = Known {
+        outcome,
+        lossy,
+        reused: previous.is_some(),
+        over: !matches!(outcome, Outcome::Established | Outcome::Pending),
+        silent: !open.answered(),
+        refused: outcome == Outcome::Refused && open.refused.is_some(),
+        // An application that closed before anything was due saw nothing wrong.
+        hasty: outcome == Outcome::Aborted
+            && open.syns() <= 1
+            && ended.since(open.started) < FIRST_RETRANSMISSION
+            && open.never_sent.is_none(),
+    };
+    let mut held = Held::new(previous.map(|(key, _)| key));
+    rules::reuse::judge(tracker, open, &known, &mut held);
+    if outcome != Outcome::Pending {
+        rules::call::judge(open, &mut held);
+        rules::node::judge(tracker, open, &known, &mut held);
+        rules::server::judge(tracker, open, &known, &mut held);
+        rules::beyond::judge(tracker, open, &known, &mut held);
     }
-    let refused = outcome == Outcome::Refused && open.refused.is_some();
-    // An application that closed before anything was due saw nothing wrong.
-    let hasty = outcome == Outcome::Aborted && open.syns() <= 1 && ended.since(open.started) < FIRST_RETRANSMISSION;
-    let mut suspected = false;
-    if over && reused && open.stale.is_none() && (silent || refused) && !hasty {
-        let destination = open.destination();
-        if tracker.destinations.answered_others(destination, &open.syn_times) {
-            suspected = tracker.destinations.fresh_fare_better(destination);
-            if suspected {
-                held.push((Cause::SourcePortReuseSuspected, Evidence::Tuple));
-            }
-        } else {
-            reuse_possible = silent;
-        }
-    }
-    if hasty && silent {
-        held.push((Cause::ClientAborted, Evidence::Kernel));
-    } else if over && silent && !suspected {
-        if dropped(tracker, open, lossy) {
-            held.push((Cause::DroppedInNode, Evidence::Absence));
-        } else if open.left_node() && !lossy {
-            held.push((Cause::NoResponse, Evidence::Absence));
-        }
-    }
-    if refused && !suspected {
-        // The kernel's own word, where it was heard; else the numbers of the RST.
-        let evidence = if open.errno.is_some() { Evidence::Kernel } else { Evidence::Exact };
-        held.push((Cause::ConnectionRefused, evidence));
-    }
-    let waited = open.syns() > 1 && matches!(outcome, Outcome::Established | Outcome::Refused);
-    if waited && open.stale.is_none() && !open.own_ack && !suspected {
-        held.push((Cause::SynLost, Evidence::Absence));
-    }
-    held.sort_by_key(|&(cause, evidence)| (evidence, cause.rank()));
-    let first = held.first().copied();
-    let evidence = first.map_or(Evidence::None, |(_, evidence)| evidence);
+    let Held { mut causes, owner, reuse_possible, suspected, facts } = held;
+    causes.sort_by_key(|held| (held.evidence, held.cause.rank()));
+    causes.dedup_by_key(|held| held.cause);
+    let first = causes.first().copied();
+    let evidence = first.map_or(Evidence::None, |held| held.evidence);
     let verdict = Verdict {
         outcome,
         errno: open.errno,
-        cause: first.map(|(cause, _)| cause),
-        also: held.iter().skip(1).map(|&(cause, _)| cause).collect(),
+        cause: first.map(|held| held.cause),
+        also: causes.iter().skip(1).map(|held| held.cause).collect::<Vec<Cause>>(),
         evidence,
-        responsible: first.and_then(|(cause, evidence)| side(open, cause, evidence)),
+        responsible: first.and_then(|held| held.side.or_else(|| held.cause.side(held.evidence))),
     };
-    Judgement { verdict, ended, owner, reused, reuse_possible: reuse_possible && !suspected, lossy }
-}
-
-/// The responsible side. Where no NAT took part, the port was the client's own choice.
-fn side(open: &Open, cause: Cause, evidence: Evidence) -> Option<Side> {
-    let own_choice = matches!(cause, Cause::SourcePortReuse | Cause::SourcePortReuseSuspected)
-        && open.outer().is_none_or(|wire| wire.src == open.inner().src);
-    if own_choice { Some(Side::Client) } else { cause.side(evidence) }
-}
-
-/// The latest tenant of any of the attempt's tuples, if it was there within the reuse window.
-fn previous_tenant<'a>(tracker: &'a Tracker, open: &Open) -> Option<(TenancyKey, &'a Tenancy)> {
-    open.tenures().iter().rev().find_map(|&(tuple, since)| {
-        let earliest = since.minus(tracker.options.reuse_window);
-        tracker
-            .ledger
-            .tenants(tuple)
-            .find(|(_, tenancy)| tenancy.serial != open.serial && tenancy.opened <= since)
-            .filter(|(_, tenancy)| tenancy.closed.is_none_or(|closed| closed >= earliest))
-    })
-}
-
-/// Whose connection a stale answer belongs to, and how sure that is.
-fn stale_owner(tracker: &Tracker, open: &Open, ack: u32) -> Option<(TenancyKey, Evidence)> {
-    let tenures = open.tenures();
-    let earlier = |tenancy: &Tenancy, since: Mono| tenancy.serial != open.serial && tenancy.opened <= since;
-    for &(tuple, since) in tenures.iter().rev() {
-        for (key, tenancy) in tracker.ledger.tenants(tuple) {
-            if earlier(tenancy, since) && tenancy.ended_at(ack) {
-                return Some((key, Evidence::Exact));
-            }
-        }
-    }
-    // An owner whose own wire tuple was never known can be found by where it ended; one whose tuple is
-    // known and differs is no owner of this tuple.
-    let known = open.outer().is_some();
-    for destination in [open.destination(), open.inner().dst] {
-        for (key, tenancy) in tracker.ledger.ended_at(destination, ack) {
-            if earlier(tenancy, open.first_syn()) && (tenancy.wire.is_none() || !known) {
-                return Some((key, Evidence::Exact));
-            }
-        }
-    }
-    let (key, tenancy) = previous_tenant(tracker, open)?;
-    let evidence = if tenancy.near(ack) { Evidence::Window } else { Evidence::Tuple };
-    Some((key, evidence))
-}
-
-/// Whether the SYN was dropped inside the node: it entered, at least two of it never left, and a witness
-/// went the same way.
-fn dropped(tracker: &Tracker, open: &Open, lossy: bool) -> bool {
-    let Some(entry) = open.entry(tracker.options.host_netns) else { return false };
-    let first = open.first_syn();
-    !lossy
-        && !open.left()
-        && open.syns() >= 2
-        && tracker.witnesses.speaks(entry, open.inner().dst.addr, first, tracker.last_lost)
+    let reuse_possible = reuse_possible && !suspected;
+    Judgement { verdict, ended, owner, reused: known.reused, reuse_possible, lossy, facts }
 }

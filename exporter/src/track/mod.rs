@@ -3,13 +3,19 @@
 //! It does no input or output, reads no clock and holds no global: observations carry their time, and
 //! time passes only by being told. Live capture, tests, fuzzing and benchmarks drive the same code.
 
+mod answers;
 pub mod attempt;
 pub mod causes;
 mod destination;
+mod extra;
+mod inbound;
 mod judge;
 mod ledger;
+mod node;
 mod open;
+mod recent;
 mod report;
+mod rules;
 mod seq;
 mod socket;
 mod tenancy;
@@ -45,6 +51,9 @@ pub struct Options {
     /// Whether capture sees the errors that sockets get: only then is a close without one the
     /// application's own.
     pub errors_seen: bool,
+    /// Whether capture can watch what connect() returns when asked to: then a call with no SYN and no error
+    /// seen has not failed.
+    pub calls_watched: bool,
     /// A process whose connections are not reported: the agent itself, for its own exports.
     pub quiet_pid: Option<u32>,
     /// Seeds the hash tables, so that nobody outside can aim at a bucket; fixed in tests.
@@ -62,6 +71,7 @@ impl Default for Options {
             boot_id: 0,
             host_netns: 0,
             errors_seen: false,
+            calls_watched: false,
             quiet_pid: None,
             hash_seed: 0,
         }
@@ -75,6 +85,16 @@ pub struct Counts {
     pub observations: u64,
     /// Observations that capture lost.
     pub lost: u64,
+    /// Of them, those of attempts from outside.
+    pub lost_inbound: u64,
+    /// connect() calls that failed before any SYN.
+    pub failed_calls: u64,
+    /// Questions to the kernel that found no room.
+    pub questions_dropped: u64,
+    /// SYNs from outside that came to nothing and were summed up.
+    pub inbound_summed: u64,
+    /// Connections that were open before the start.
+    pub seeded: u64,
     /// Attempts open now.
     pub open_attempts: u64,
     /// Attempts finished.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::attempt::{ClientSocket, MAX_STEPS, Role, ServerSocket, Sighting, StoryStep, TimedStep};
+use super::extra::Extra;
 use super::seq;
 use super::tenancy::TenancyKey;
 use super::trace_id::Seed;
@@ -87,6 +88,49 @@ pub struct Open {
     pub story_dropped: u32,
     /// Its tenancy, once it is established.
     pub tenancy: Option<TenancyKey>,
+    /// Where its SYN-ACK was seen.
+    pub syn_ack_seen: Seen,
+    /// Where the first SYN-ACK was seen first: there another one is a retransmission.
+    pub syn_ack_at: Option<(u32, Direction, Mono)>,
+    /// How often the SYN-ACK was sent again.
+    pub syn_acks_again: u32,
+    /// Where a RST by the server's side was seen.
+    pub reset_seen: Seen,
+    /// The client's segment after the SYN-ACK was seen.
+    pub client_acked: bool,
+    /// A RST right after the SYN-ACK, and whether the client sent it.
+    pub handshake_reset: Option<bool>,
+    /// connect() ended before any SYN; the port that the socket had bound, 0 if none.
+    pub never_sent: Option<u16>,
+    /// Its own sidecar took it.
+    pub proxied: bool,
+    /// What went wrong, apart.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// Where an answer was seen.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Seen {
+    /// Coming in by an interface that leads out of the node.
+    pub in_outer: bool,
+    /// Going out to a pod.
+    pub out_pod: bool,
+    /// Coming in from a pod.
+    pub in_pod: bool,
+    /// Going out of the node.
+    pub out_outer: bool,
+}
+
+impl Seen {
+    /// Notes a point.
+    pub fn at(&mut self, kind: PointKind, direction: Direction) {
+        match (kind == PointKind::PodNic, direction) {
+            (false, Direction::Ingress) => self.in_outer = true,
+            (true, Direction::Egress) => self.out_pod = true,
+            (true, Direction::Ingress) => self.in_pod = true,
+            (false, Direction::Egress) => self.out_outer = true,
+        }
+    }
 }
 
 impl Open {
@@ -121,6 +165,15 @@ impl Open {
             story: Vec::new(),
             story_dropped: 0,
             tenancy: None,
+            syn_ack_seen: Seen::default(),
+            syn_ack_at: None,
+            syn_acks_again: 0,
+            reset_seen: Seen::default(),
+            client_acked: false,
+            handshake_reset: None,
+            never_sent: None,
+            proxied: false,
+            extra: None,
         }
     }
 
@@ -188,6 +241,32 @@ impl Open {
         } else if self.wire.len() < MAX_TURNS {
             self.wire.push((tuple, time));
         }
+    }
+
+    /// What went wrong, made room for.
+    pub fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// The interface of the client's pod, if its SYN came in by one.
+    pub fn client_nic(&self) -> Option<u32> {
+        self.sightings
+            .first()
+            .filter(|s| s.kind == PointKind::PodNic && s.direction == Direction::Ingress)
+            .map(|s| s.ifindex)
+    }
+
+    /// The interface of the server's pod, if its SYN went in there, and how many of them.
+    pub fn server_nic(&self) -> Option<(u32, u32)> {
+        self.sightings
+            .iter()
+            .find(|s| s.kind == PointKind::PodNic && s.direction == Direction::Egress)
+            .map(|s| (s.ifindex, s.syns))
+    }
+
+    /// Whether the connection came up for either end that is on this node.
+    pub fn came_up(&self) -> bool {
+        self.established.is_some() || self.server.is_some()
     }
 
     /// Adds a step to the story.
@@ -267,6 +346,9 @@ impl Open {
 
     /// How many SYNs left the client.
     pub fn syns(&self) -> u32 {
+        if self.never_sent.is_some() {
+            return 0;
+        }
         let seen = self.sightings.iter().map(|sighting| sighting.syns).max().unwrap_or(0);
         // A timer run that gave up sent nothing; one that did not sent one more SYN.
         let timers = self.timeouts.saturating_sub(u32::from(self.gave_up.is_some()));
@@ -286,6 +368,12 @@ impl Open {
     /// Whether one of its SYNs was seen leaving.
     pub fn left(&self) -> bool {
         self.sightings.iter().any(|sighting| sighting.direction == Direction::Egress)
+    }
+
+    /// When a SYN was last seen leaving, if that was not before `time`.
+    pub fn left_since(&self, time: Mono) -> Option<Mono> {
+        let left = self.sightings.iter().filter(|sighting| sighting.direction == Direction::Egress);
+        left.map(|sighting| sighting.last).max().filter(|&last| last >= time)
     }
 
     /// Whether one of its SYNs was seen leaving the node itself.
@@ -315,6 +403,9 @@ impl Open {
     /// What its trace id is made from.
     pub fn seed(&self, boot: u128) -> Seed {
         let isn = self.isn;
+        if let (Some(_), Some(client)) = (self.never_sent, &self.client) {
+            return Seed::Call { cookie: client.cookie, time: self.started.0, boot };
+        }
         match (self.tsvals.first(), self.wire.first(), &self.client) {
             (Some(&tsval), ..) => Seed::Fingerprint { isn, tsval },
             (None, Some(&(tuple, _)), _) => Seed::Wire { isn, tuple },

@@ -1,6 +1,6 @@
 //! From an open attempt to the plain facts of a finished one.
 
-use super::attempt::{Attempt, Facts, PreviousOwner, Verdict};
+use super::attempt::{Attempt, PreviousOwner, Verdict};
 use super::judge::{self, Judgement};
 use super::open::Open;
 use super::tenancy::TenancyKey;
@@ -11,9 +11,9 @@ use super::verdict::{Cause, Evidence, Outcome, ServerState};
 /// Judges an attempt that left the table, and notes what it says of its destination.
 pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Attempt {
     let judgement = judge::judge(tracker, &open, flush);
-    let Judgement { verdict, ended, owner, reused, reuse_possible, lossy } = judgement;
+    let Judgement { verdict, ended, owner, reused, reuse_possible, lossy, facts } = judgement;
     let answered = open.syn_ack.is_some() || open.established.is_some() || open.server.is_some();
-    if verdict.outcome != Outcome::Pending {
+    if verdict.outcome != Outcome::Pending && !open.proxied && open.never_sent.is_none() {
         let syn = open.syn_times.last().copied().unwrap_or(open.started);
         tracker.destinations.record(open.destination(), syn, answered, reused);
     }
@@ -52,7 +52,8 @@ pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Atte
         reuse_possible,
         ledger_partial,
         lossy,
-        facts: Facts::default(),
+        proxied: open.proxied,
+        facts,
         client: open.client,
         server: open.server,
         sightings: open.sightings,

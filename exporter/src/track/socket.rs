@@ -35,7 +35,7 @@ impl Tracker {
     }
 
     fn on_connect(&mut self, time: Mono, step: &SocketStep) {
-        let call = self.calls.remove(&step.cookie).map(|(called, call)| (called.min(time), call));
+        let call = self.forget_call(step.cookie).map(|(called, call)| (called.min(time), call));
         if step.tuple.dst.addr.is_loopback() {
             self.counts.quiet_loopback += 1;
             return;
@@ -70,6 +70,8 @@ impl Tracker {
             self.counts.quiet_own += 1;
         }
         self.by_cookie.insert(step.cookie, at);
+        self.namespaces.insert(step.netns);
+        self.by_source.insert((step.netns, step.tuple.src), at);
         self.file(at, step.tuple);
         self.timer(at);
     }
@@ -108,7 +110,18 @@ impl Tracker {
 
     fn on_passive(&mut self, time: Mono, step: &SocketStep) {
         let tuple = step.tuple.reversed();
+        self.namespaces.insert(step.netns);
         if tuple.src.addr.is_loopback() {
+            return;
+        }
+        self.accepting.insert(tuple.dst);
+        // A sidecar in the client's own namespace took what was meant for elsewhere (REDIRECT).
+        if let Some(&at) = self.by_source.get(&(step.netns, tuple.src))
+            && let Some(open) = self.open.get_mut(at)
+            && open.client.as_ref().is_some_and(|client| client.tuple.dst != tuple.dst)
+            && open.sightings.is_empty()
+        {
+            open.proxied = true;
             return;
         }
         // Data may have come with the handshake's last segment, so the number is not compared: the
@@ -139,7 +152,7 @@ impl Tracker {
         if to != TcpState::Close {
             return;
         }
-        self.calls.remove(&step.cookie);
+        self.forget_call(step.cookie);
         if let Some(&at) = self.by_cookie.get(&step.cookie)
             && let Some(open) = self.open.get_mut(at)
             && open.established.is_none()

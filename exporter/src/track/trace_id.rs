@@ -68,6 +68,15 @@ pub enum Seed {
         /// The kernel's boot id.
         boot: u128,
     },
+    /// connect() failed before any SYN.
+    Call {
+        /// The socket's cookie.
+        cookie: u64,
+        /// When connect() was called, monotonic nanoseconds.
+        time: u64,
+        /// The kernel's boot id.
+        boot: u128,
+    },
 }
 
 impl Seed {
@@ -101,6 +110,12 @@ impl Seed {
                 hasher.write(&isn.to_be_bytes());
                 tuple_into(&mut hasher, tuple);
                 hasher.write(&netns.to_be_bytes());
+                hasher.write(&boot.to_be_bytes());
+            }
+            Self::Call { cookie, time, boot } => {
+                hasher.write(b"c");
+                hasher.write(&cookie.to_be_bytes());
+                hasher.write(&time.to_be_bytes());
                 hasher.write(&boot.to_be_bytes());
             }
         }

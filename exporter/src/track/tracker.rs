@@ -11,13 +11,16 @@ use smallvec::SmallVec;
 
 use super::attempt::{Finding, Role};
 use super::destination::Destinations;
+use super::inbound::Inbound;
 use super::ledger::{Ledger, SharedProcess};
+use super::node::Node;
 use super::open::Open;
+use super::recent::Recent;
 use super::witness::Witnesses;
 use super::{Counts, Options, report};
 use crate::capture::observation::{Interface, Mono, Observation, Process, ProcessStep, What};
 use crate::capture::question::Question;
-use crate::capture::tuple::Tuple;
+use crate::capture::tuple::{Endpoint, Tuple};
 
 /// An attempt whose client socket is here ends by its socket; this is for the case that the end was lost.
 const SOCKET_PATIENCE: Duration = Duration::from_secs(900);
@@ -29,6 +32,16 @@ const FOREIGN_PATIENCE: Duration = Duration::from_secs(20);
 /// connect() calls whose SYN has not been seen.
 const CALL_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_CALLS: usize = 16_384;
+/// A call whose SYN has not come by then: something is wrong with it.
+const CALL_WITHOUT_SYN: Duration = Duration::from_secs(1);
+/// How often it is asked to watch what connect() returns, and how long the watch takes to begin.
+const WATCH_AGAIN: Duration = Duration::from_secs(20);
+const WATCH_BEGINS: Duration = Duration::from_secs(1);
+/// Questions that may wait.
+const MAX_QUESTIONS: usize = 256;
+/// Network namespaces and listeners remembered.
+const MAX_NAMESPACES: usize = 4_096;
+const MAX_LISTENERS: usize = 4_096;
 /// Candidates for one ISN that are worth comparing.
 const MAX_SAME_ISN: usize = 16;
 /// Distinct processes shared between tenancies.
@@ -51,15 +64,31 @@ pub struct Tracker {
     pub(super) ledger: Ledger,
     pub(super) destinations: Destinations,
     pub(super) witnesses: Witnesses,
+    pub(super) node: Node,
+    pub(super) inbound: Inbound,
+    /// Network namespaces of sockets of this node.
+    pub(super) namespaces: Recent<u64>,
+    /// Listeners whose accepted sockets are in sight.
+    pub(super) accepting: Recent<Endpoint>,
+    /// Attempts of pods by namespace and source, to find those that a sidecar took.
+    pub(super) by_source: Map<(u64, Endpoint), usize>,
     pub(super) last_lost: Option<Mono>,
+    /// The last loss of observations of attempts from outside.
+    pub(super) last_lost_inbound: Option<Mono>,
     pub(super) counts: Counts,
+    /// The last call of each thread.
+    pub(super) by_tid: Map<u32, u64>,
+    /// Calls that are younger than [`CALL_WITHOUT_SYN`].
+    calls_young: VecDeque<(Mono, u64)>,
+    /// When it was last asked to watch what connect() returns.
+    watching: Option<Mono>,
     processes: Map<Process, SharedProcess>,
     timers: BinaryHeap<Reverse<(Mono, usize, u64)>>,
     /// Serial and slot of attempts from outside, and of all others, oldest first.
     foreign: VecDeque<(u64, usize)>,
     local: VecDeque<(u64, usize)>,
     next_serial: u64,
-    findings: VecDeque<Finding>,
+    pub(super) findings: VecDeque<Finding>,
     pub(super) questions: VecDeque<Question>,
 }
 
@@ -72,6 +101,10 @@ impl Tracker {
             ledger: Ledger::new(options.max_tenancies, options.reuse_window, options.hash_seed),
             destinations: Destinations::new(options.hash_seed),
             witnesses: Witnesses::new(options.hash_seed),
+            node: Node::new(options.hash_seed),
+            inbound: Inbound::new(options.hash_seed),
+            namespaces: Recent::new(MAX_NAMESPACES, options.hash_seed),
+            accepting: Recent::new(MAX_LISTENERS, options.hash_seed),
             options,
             started: start,
             now: start,
@@ -83,6 +116,11 @@ impl Tracker {
             calls_order: VecDeque::new(),
             interfaces: Map::with_hasher(hasher()),
             last_lost: None,
+            last_lost_inbound: None,
+            by_source: Map::with_hasher(hasher()),
+            by_tid: Map::with_hasher(hasher()),
+            calls_young: VecDeque::new(),
+            watching: None,
             counts: Counts::default(),
             processes: Map::with_hasher(hasher()),
             timers: BinaryHeap::new(),
@@ -109,25 +147,30 @@ impl Tracker {
                     open.errno = Some(error.errno);
                 }
             }
+            What::CallFailed(failed) => self.on_call_failed(time, *failed),
+            What::Dropped(dropped) => self.on_dropped(time, dropped),
+            What::Icmp(icmp) => self.on_icmp(time, icmp),
+            What::Nat(answer) => self.on_nat(time, answer),
+            What::Conntrack(state) => self.node.conntrack(time, *state),
+            What::SnatPorts(ports) => self.node.ports(time, *ports),
+            What::Listener(listener) => self.on_listener(*listener),
+            What::Flow(flow) => self.on_flow(time, flow),
+            What::Inbound(count) => {
+                self.counts.inbound_summed += count.syns;
+                let out = self.inbound.counted(count.listener, time, count.syns);
+                self.findings.extend(out.map(Finding::Inbound));
+            }
             What::Interface(change) => {
                 match &change.now {
                     Some(interface) => self.interfaces.insert(change.ifindex, interface.clone()),
                     None => self.interfaces.remove(&change.ifindex),
                 };
             }
-            // Taken in by the rules of the causes that need them.
-            What::CallFailed(_)
-            | What::Dropped(_)
-            | What::Icmp(_)
-            | What::Nat(_)
-            | What::Conntrack(_)
-            | What::SnatPorts(_)
-            | What::Listener(_)
-            | What::Flow(_)
-            | What::Inbound(_) => {}
             What::Lost(lost) => {
                 self.counts.lost += lost.count;
-                self.last_lost = Some(self.last_lost.map_or(time, |last| last.max(time)));
+                self.counts.lost_inbound += if lost.inbound { lost.count } else { 0 };
+                let last = if lost.inbound { &mut self.last_lost_inbound } else { &mut self.last_lost };
+                *last = Some(last.map_or(time, |last| last.max(time)));
             }
         }
     }
@@ -148,11 +191,10 @@ impl Tracker {
                 self.finish(at, false);
             }
         }
-        while let Some(&(time, cookie)) = self.calls_order.front() {
-            if self.now.since(time) < CALL_PATIENCE {
-                break;
-            }
-            self.forget_oldest_call(cookie, time);
+        self.expire_calls();
+        if !self.inbound.is_empty() {
+            let due = self.inbound.due(self.now, false);
+            self.findings.extend(due.into_iter().map(Finding::Inbound));
         }
         self.ledger.expire(self.now);
     }
@@ -174,6 +216,20 @@ impl Tracker {
         for (_, at) in slots {
             self.finish(at, true);
         }
+        let due = self.inbound.due(self.now, true);
+        self.findings.extend(due.into_iter().map(Finding::Inbound));
+    }
+
+    /// Asks the kernel something, unless the same waits already.
+    pub(super) fn ask(&mut self, question: Question) {
+        if self.questions.contains(&question) {
+            return;
+        }
+        if self.questions.len() >= MAX_QUESTIONS {
+            self.counts.questions_dropped += 1;
+        } else {
+            self.questions.push_back(question);
+        }
     }
 
     /// What was counted so far.
@@ -194,8 +250,7 @@ impl Tracker {
     /// Puts a new attempt into the table and returns its slot.
     pub(super) fn insert(&mut self, isn: u32, time: Mono, foreign: bool) -> usize {
         self.make_room(foreign);
-        let serial = self.next_serial;
-        self.next_serial += 1;
+        let serial = self.serial();
         let at = self.open.insert(Open::new(serial, isn, time));
         let same = self.by_isn.entry(isn).or_default();
         if same.len() < MAX_SAME_ISN {
@@ -204,6 +259,13 @@ impl Tracker {
         if foreign { &mut self.foreign } else { &mut self.local }.push_back((serial, at));
         self.timer(at);
         at
+    }
+
+    /// The next attempt's serial.
+    pub(super) fn serial(&mut self) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        serial
     }
 
     /// Sets the timer of an attempt by what is known of it now.
@@ -234,18 +296,59 @@ impl Tracker {
     /// Remembers a connect() until its SYN is about to leave.
     fn on_call(&mut self, time: Mono, step: &ProcessStep) {
         while self.calls_order.len() >= MAX_CALLS {
-            let Some(&(time, cookie)) = self.calls_order.front() else { break };
-            self.forget_oldest_call(cookie, time);
+            let Some((time, cookie)) = self.calls_order.pop_front() else { break };
+            if self.calls.get(&cookie).is_some_and(|&(called, _)| called == time) {
+                self.forget_call(cookie);
+            }
         }
         self.calls.insert(step.cookie, (time, step.clone()));
+        self.by_tid.insert(step.process.tid, step.cookie);
         self.calls_order.push_back((time, step.cookie));
+        self.calls_young.push_back((time, step.cookie));
     }
 
-    fn forget_oldest_call(&mut self, cookie: u64, time: Mono) {
-        self.calls_order.pop_front();
-        if self.calls.get(&cookie).is_some_and(|&(called, _)| called == time) {
-            self.calls.remove(&cookie);
+    /// Takes back what is remembered of a call.
+    pub(super) fn forget_call(&mut self, cookie: u64) -> Option<(Mono, ProcessStep)> {
+        let call = self.calls.remove(&cookie)?;
+        if self.by_tid.get(&call.1.process.tid) == Some(&cookie) {
+            self.by_tid.remove(&call.1.process.tid);
         }
+        Some(call)
+    }
+
+    /// Calls whose SYN does not come: first what they return is watched, in the end they are reported.
+    fn expire_calls(&mut self) {
+        while let Some(&(time, cookie)) = self.calls_young.front() {
+            if self.now.since(time) < CALL_WITHOUT_SYN {
+                break;
+            }
+            self.calls_young.pop_front();
+            let waits = self.calls.get(&cookie).is_some_and(|&(called, _)| called == time);
+            if waits && self.watching.is_none_or(|asked| self.now.since(asked) >= WATCH_AGAIN) {
+                self.watching = Some(self.now);
+                self.ask(Question::WatchCalls);
+            }
+        }
+        while let Some(&(time, cookie)) = self.calls_order.front() {
+            if self.now.since(time) < CALL_PATIENCE {
+                break;
+            }
+            self.calls_order.pop_front();
+            if self.calls.get(&cookie).is_some_and(|&(called, _)| called == time) {
+                let unseen = self.last_lost.is_none_or(|lost| lost < time) && !self.was_watched(time);
+                if let Some((_, call)) = self.forget_call(cookie)
+                    && unseen
+                {
+                    self.report_call(time, time, call, None);
+                }
+            }
+        }
+    }
+
+    /// Whether what a call at `time` returned was watched: an error would have been told.
+    fn was_watched(&self, time: Mono) -> bool {
+        self.options.calls_watched
+            && self.watching.is_some_and(|asked| time.since(asked) > WATCH_BEGINS && time.since(asked) < WATCH_AGAIN)
     }
 
     /// When an attempt is to be finished, by what is known of it.
@@ -269,11 +372,37 @@ impl Tracker {
 
     /// Takes an attempt out of the table and reports it. `flush` ends what has no outcome as pending.
     pub(super) fn finish(&mut self, at: usize, flush: bool) {
+        self.end(at, flush, false);
+    }
+
+    /// Whether an attempt from outside came to nothing and is only summed up.
+    fn sum_up(&mut self, open: &Open, evicted: bool) -> bool {
+        let (role, tried) = (open.role(), open.first_syn());
+        let came_up = open.came_up() || open.client_acked || (role == Role::Transit && open.syn_ack.is_some());
+        if role == Role::Client || came_up || !(evicted || role == Role::Server) {
+            return false;
+        }
+        let listener = open.sightings.last().map_or(open.inner().dst, |sighting| sighting.tuple.dst);
+        let (told, out) = self.inbound.failed(listener, tried, self.now, open.syns(), evicted);
+        self.findings.extend(out.map(Finding::Inbound));
+        if !told {
+            self.counts.inbound_summed += 1;
+        }
+        !told
+    }
+
+    fn end(&mut self, at: usize, flush: bool, evicted: bool) {
         let Some(open) = self.open.try_remove(at) else { return };
         if let Some(same) = self.by_isn.get_mut(&open.isn) {
             same.retain(|slot| *slot != at);
             if same.is_empty() {
                 self.by_isn.remove(&open.isn);
+            }
+        }
+        if let Some(client) = &open.client {
+            let source = (client.netns, client.tuple.src);
+            if self.by_source.get(&source) == Some(&at) {
+                self.by_source.remove(&source);
             }
         }
         for tuple in open.tuples() {
@@ -287,7 +416,7 @@ impl Tracker {
             self.by_cookie.remove(&client.cookie);
         }
         self.counts.finished_attempts += 1;
-        if !open.quiet {
+        if !self.sum_up(&open, evicted) && !open.quiet {
             let attempt = report::report(self, open, flush);
             self.findings.push_back(Finding::Attempt(Box::new(attempt)));
         }
@@ -316,7 +445,7 @@ impl Tracker {
         while let Some((serial, at)) = queue.pop_front() {
             if self.open.get(at).is_some_and(|open| open.serial == serial) {
                 self.counts.evicted_attempts += 1;
-                self.finish(at, true);
+                self.end(at, true, foreign);
                 return;
             }
         }

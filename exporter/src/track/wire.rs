@@ -1,10 +1,13 @@
 //! What the interfaces say: SYNs joined to attempts, their answers, and the ends of connections.
 
-use super::attempt::StoryStep;
+use super::attempt::{Role, StoryStep};
 use super::open::{Open, SynAck};
 use super::seq;
 use super::tracker::Tracker;
+use super::witness::Entry;
 use crate::capture::observation::{Direction, Mono, PointKind, Segment};
+use crate::capture::question::Question;
+use crate::capture::tuple::Tuple;
 
 impl Tracker {
     /// Takes in a segment at a point.
@@ -55,7 +58,24 @@ impl Tracker {
         if interface.is_none_or(|i| i.kind != PointKind::PodNic) {
             self.refile_tenancy(at, segment.tuple);
         }
+        self.ask_about_syn(at, segment);
         self.timer(at);
+    }
+
+    /// A SYN sent again raises questions: where the first one went, and why nobody answered it.
+    fn ask_about_syn(&mut self, at: usize, segment: &Segment) {
+        let Some(open) = self.open.get(at) else { return };
+        let again = open.point_at(segment.ifindex).is_some_and(|point| open.sightings[point].syns > 1);
+        if !again || open.answered() {
+            return;
+        }
+        if open.server_nic().is_some_and(|(ifindex, _)| ifindex == segment.ifindex) {
+            self.ask_listener(at, segment.tuple.dst);
+        } else if !open.left() {
+            let destination = open.inner().dst;
+            self.ask_nat(at);
+            self.ask_way_out(at, destination);
+        }
     }
 
     /// The open attempt that a SYN belongs to: by its socket, by its tuple, else by ISN and the parts of
@@ -75,7 +95,7 @@ impl Tracker {
         for &at in candidates {
             let Some(open) = self.open.get(at) else { continue };
             let stamped = segment.timestamps.is_some_and(|t| open.tsvals.contains(&t.val));
-            let stays = |known: crate::capture::tuple::Tuple| {
+            let stays = |known: Tuple| {
                 usize::from(known.src == segment.tuple.src) + usize::from(known.dst == segment.tuple.dst)
             };
             let parts = open.tuples().map(stays).max().unwrap_or(0);
@@ -104,11 +124,13 @@ impl Tracker {
             Some(at) => at,
             None => return,
         };
-        let outward = self.interfaces.get(&segment.ifindex).is_some_and(|i| i.kind != PointKind::PodNic);
+        let kind = self.interfaces.get(&segment.ifindex).map_or(PointKind::NodeNic, |i| i.kind);
+        let outward = kind != PointKind::PodNic;
         let Some(open) = self.open.get_mut(at) else { return };
         if !seq::answers_syn(open.isn, open.syn_payload, segment.ack) {
             if open.syn_ack.is_none() && open.established.is_none() && time >= open.first_syn() {
                 stale(open, time, segment);
+                self.ask_numbers(at, to_client);
             }
             return;
         }
@@ -125,7 +147,16 @@ impl Tracker {
         }
         open.scales[1] = segment.wscale.unwrap_or(0).min(14);
         open.window = open.window.max(u32::from(segment.window));
-        open.tell(time, point, StoryStep::SynAck);
+        open.syn_ack_seen.at(kind, segment.direction);
+        let (ifindex, direction, first) = *open.syn_ack_at.get_or_insert((segment.ifindex, segment.direction, time));
+        let here = (ifindex, direction) == (segment.ifindex, segment.direction);
+        let again = here && time > first;
+        open.syn_acks_again += u32::from(again);
+        open.tell(time, point, if again { StoryStep::SynAckAgain } else { StoryStep::SynAck });
+        self.witness_answer(at, segment, kind, time);
+        if again && self.open.get(at).is_some_and(|open| !open.came_up() && open.role() != Role::Transit) {
+            self.ask_listener(at, segment.tuple.src);
+        }
         if filed.is_none() {
             self.file(at, to_client);
             if outward {
@@ -133,6 +164,22 @@ impl Tracker {
             }
         }
         self.timer(at);
+    }
+
+    /// An answer seen on its way speaks for the way of others.
+    fn witness_answer(&mut self, at: usize, segment: &Segment, kind: PointKind, time: Mono) {
+        let family = segment.tuple.src.addr.unspecified();
+        match (kind, segment.direction) {
+            (PointKind::PodNic, Direction::Ingress) => {
+                self.witnesses.saw(Entry::Answers(segment.ifindex), family, time);
+            }
+            (PointKind::PodNic, Direction::Egress)
+                if self.open.get(at).is_some_and(|open| open.syn_ack_seen.in_outer) =>
+            {
+                self.witnesses.saw(Entry::Replies(segment.ifindex), family, time);
+            }
+            _ => {}
+        }
     }
 
     /// NAT done where nothing told of it is learned from the answer: a SYN-ACK that carries ISN + 1 and
@@ -148,9 +195,15 @@ impl Tracker {
     }
 
     fn on_ack(&mut self, time: Mono, segment: &Segment) {
-        let Some(open) = self.by_tuple.get(&segment.tuple.reversed()).and_then(|&at| self.open.get_mut(at)) else {
+        if let Some(open) = self.by_tuple.get(&segment.tuple).and_then(|&at| self.open.get_mut(at))
+            && open.syn_ack.is_some_and(|syn_ack| segment.ack.wrapping_sub(syn_ack.isn) >= 1)
+        {
+            open.client_acked = true; // reported only where the SYN-ACK had to be sent again
             return;
-        };
+        }
+        let to_client = segment.tuple.reversed();
+        let Some(&at) = self.by_tuple.get(&to_client) else { return };
+        let Some(open) = self.open.get_mut(at) else { return };
         if open.syn_ack.is_some() || open.established.is_some() || time < open.first_syn() {
             return;
         }
@@ -158,6 +211,19 @@ impl Tracker {
             open.own_ack = true;
         } else {
             stale(open, time, segment);
+            self.ask_numbers(at, to_client);
+        }
+    }
+
+    /// Asks for the numbers of an owner that is open still: no segment tells them.
+    fn ask_numbers(&mut self, at: usize, wire: Tuple) {
+        let serial = self.open.get(at).map_or(0, |open| open.serial);
+        let owner = self.ledger.tenants(wire).map(|(_, tenancy)| tenancy).find(|tenancy| tenancy.serial != serial);
+        if let Some(question) = owner
+            .filter(|tenancy| tenancy.closed.is_none() && !tenancy.end_known)
+            .map(|tenancy| Question::Numbers { tuple: tenancy.inner, netns: tenancy.netns })
+        {
+            self.ask(question);
         }
     }
 
@@ -165,7 +231,21 @@ impl Tracker {
         if let Some(&at) = self.by_tuple.get(&segment.tuple.reversed())
             && let Some(open) = self.open.get_mut(at)
         {
-            if open.established.is_some() || time < open.first_syn() {
+            if time < open.first_syn() {
+                return;
+            }
+            let kind = self.interfaces.get(&segment.ifindex).map_or(PointKind::NodeNic, |i| i.kind);
+            open.reset_seen.at(kind, segment.direction);
+            if let Some(syn_ack) = open.syn_ack {
+                // Just behind the SYN-ACK, before anything was said: the handshake itself is taken back.
+                if segment.seq == syn_ack.isn.wrapping_add(1) && open.server.is_none() {
+                    open.handshake_reset.get_or_insert(false);
+                    let point = open.point_at(segment.ifindex);
+                    open.tell(time, point, StoryStep::Reset { by_client: false, seq: segment.seq });
+                }
+                return;
+            }
+            if open.established.is_some() {
                 return;
             }
             let point = open.point_at(segment.ifindex);
@@ -183,7 +263,15 @@ impl Tracker {
         // The client's own RST: it carries the number of the acknowledgement that it refuses, and so is
         // proof of a stale ACK by itself (RFC 9293, 3.10.7.3).
         let Some(open) = self.by_tuple.get(&segment.tuple).and_then(|&at| self.open.get_mut(at)) else { return };
-        if open.established.is_some() || open.syn_ack.is_some() || time < open.first_syn() {
+        if open.came_up() || time < open.first_syn() {
+            return;
+        }
+        if open.syn_ack.is_some() {
+            if seq::just_beyond(open.isn, segment.seq) {
+                open.handshake_reset.get_or_insert(true);
+                let point = open.point_at(segment.ifindex);
+                open.tell(time, point, StoryStep::Reset { by_client: true, seq: segment.seq });
+            }
             return;
         }
         let point = open.point_at(segment.ifindex);

@@ -24,6 +24,10 @@ pub enum Entry {
     Interface(u32),
     /// From a socket in the node's own network namespace.
     Host,
+    /// Answers of servers, out of their pod by its interface. Spoken for by family.
+    Answers(u32),
+    /// Answers from outside, to a client's pod by its interface. Spoken for by family.
+    Replies(u32),
 }
 
 /// Which ways out of the node were seen to be used lately.

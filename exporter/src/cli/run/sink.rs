@@ -42,6 +42,11 @@ impl Tally {
         serde_json::json!({
             "observations": counts.observations,
             "lost": counts.lost,
+            "lost_inbound": counts.lost_inbound,
+            "failed_calls": counts.failed_calls,
+            "questions_dropped": counts.questions_dropped,
+            "inbound_summed": counts.inbound_summed,
+            "seeded": counts.seeded,
             "open_attempts": counts.open_attempts,
             "finished_attempts": counts.finished_attempts,
             "evicted_attempts": counts.evicted_attempts,

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::world::{NODE, POD_A, POD_B, tuple};
 use crate::capture::observation::{
-    Direction, Flags, Interface, InterfaceChange, Lost, Mono, Observation, PointKind, Process, ProcessStep, Segment,
-    SocketError, SocketNumbers, SocketStep, Step, TcpState, Timestamps, What,
+    CallFailed, ConntrackState, Direction, Dropped, Flags, IcmpError, InboundCount, Interface, InterfaceChange,
+    KnownFlow, ListenerState, Lost, Mono, NatAnswer, NatEntry, Observation, PointKind, Process, ProcessStep, Segment,
+    SnatPorts, SocketError, SocketNumbers, SocketStep, Step, TcpState, Timestamps, What,
 };
 use crate::capture::tuple::Tuple;
 use crate::track::attempt::{Attempt, Finding, MAX_STEPS, StoryStep};
@@ -96,16 +97,83 @@ fn any_segment() -> impl Strategy<Value = What> {
         })
 }
 
+/// What the kernel says when it is asked, and of its own accord.
+fn any_answer() -> impl Strategy<Value = What> {
+    let dropped = (0..4_u64, any_tuple(), any::<u8>(), any_number(), any_number(), 0..4_usize).prop_map(
+        |(netns, tuple, flags, seq, ack, reason)| {
+            let reason = [None, Some("NETFILTER_DROP"), Some("TCP_LISTEN_OVERFLOW"), Some("NEIGH_FAILED")][reason];
+            let place = None;
+            What::Dropped(Dropped {
+                netns,
+                ifindex: 0,
+                tuple,
+                flags: Flags(flags),
+                seq,
+                ack,
+                reason: reason.map(Arc::from),
+                place,
+            })
+        },
+    );
+    let point = prop_oneof![Just(POD_A), Just(NODE)];
+    let icmp = (point, any::<bool>(), any_tuple(), any_number(), 0..4_u8, 0..16_u8).prop_map(
+        |(ifindex, out, tuple, seq, kind, code)| {
+            let direction = if out { Direction::Egress } else { Direction::Ingress };
+            What::Icmp(IcmpError { ifindex, direction, from: tuple.dst.addr, tuple, seq, kind, code })
+        },
+    );
+    let nat = (any_tuple(), proptest::option::of((any_tuple(), any_tuple()))).prop_map(|(asked, entry)| {
+        let entry = entry.map(|(original, reply)| NatEntry { original, reply, zone: 0, mark: 0 });
+        What::Nat(NatAnswer { asked, entry })
+    });
+    let conntrack = (0..12_u64, 0..3_u64).prop_map(|(entries, insert_failed)| {
+        What::Conntrack(ConntrackState { entries, limit: 10, insert_failed, ..Default::default() })
+    });
+    let ports =
+        (any_tuple(), any::<u32>(), proptest::option::of(any::<(u16, u16)>())).prop_map(|(tuple, used, range)| {
+            What::SnatPorts(SnatPorts { egress: tuple.src.addr, destination: tuple.dst, used, range })
+        });
+    let listener = (any_tuple(), any::<bool>(), 0..3_u32, 0..3_u64).prop_map(|(tuple, listens, queue, overflows)| {
+        What::Listener(ListenerState { endpoint: tuple.dst, netns: 2, listens, queue, limit: 1, overflows, drops: 0 })
+    });
+    let flow = (
+        any_tuple(),
+        proptest::option::of(any_tuple()),
+        0..6_u64,
+        any::<bool>(),
+        proptest::option::of(any_number()),
+        any::<bool>(),
+    )
+        .prop_map(|(tuple, wire, cookie, server_socket, client_acked, over)| {
+            What::Flow(KnownFlow {
+                tuple,
+                wire,
+                cookie,
+                server_socket,
+                netns: 1,
+                client_acked,
+                server_next: None,
+                over,
+            })
+        });
+    let counted =
+        (any_tuple(), 1..9_u64).prop_map(|(tuple, syns)| What::Inbound(InboundCount { listener: tuple.dst, syns }));
+    let failed = (0..2_u32, prop_oneof![Just(1), Just(99), Just(101), any::<i32>()])
+        .prop_map(|(tid, errno)| What::CallFailed(CallFailed { pid: 7, tid, errno }));
+    prop_oneof![4 => dropped, 2 => icmp, 1 => nat, 1 => conntrack, 1 => ports, 1 => listener, 1 => flow, 1 => counted, 1 => failed]
+}
+
 fn any_what() -> impl Strategy<Value = What> {
     prop_oneof![
         12 => any_segment(),
+        4 => any_answer(),
         8 => any_socket(),
         2 => (1..6_u64, any_tuple()).prop_map(|(cookie, tuple)| {
             What::Process(ProcessStep { cookie, netns: 1, process: Process { pid: 7, ..Default::default() }, asked: tuple.dst, bound_port: 0 })
         }),
         2 => (1..6_u64, prop_oneof![Just(110), Just(111), Just(113), any::<i32>()])
             .prop_map(|(cookie, errno)| What::Error(SocketError { cookie, errno })),
-        1 => (0..3_u64).prop_map(|count| What::Lost(Lost { count, inbound: false })),
+        1 => (0..3_u64).prop_map(|count| What::Lost(Lost { count, inbound: count == 1 })),
         1 => (prop_oneof![Just(POD_A), Just(NODE)], any::<bool>()).prop_map(|(ifindex, there)| {
             let now = there.then(|| Interface { name: Arc::from("x"), kind: PointKind::PodNic });
             What::Interface(InterfaceChange { ifindex, now })
@@ -143,9 +211,13 @@ fn run(history: &[Observation]) -> Vec<Attempt> {
     }
     let mut found = Vec::new();
     let mut drain = |tracker: &mut Tracker| {
-        while let Some(Finding::Attempt(attempt)) = tracker.next_finding() {
-            found.push(*attempt);
+        while let Some(finding) = tracker.next_finding() {
+            match finding {
+                Finding::Attempt(attempt) => found.push(*attempt),
+                Finding::Inbound(summary) => assert!(summary.syns > 0 && summary.syns >= summary.counted),
+            }
         }
+        while tracker.next_question().is_some() {}
     };
     for observation in history {
         tracker.observe(observation);
@@ -204,9 +276,52 @@ fn evidence_is_there(attempt: &Attempt) {
             Cause::SourcePortReuseSuspected => {
                 assert!(over && attempt.reused && attempt.previous_owner.is_some() && !wrongly_answered);
             }
-            Cause::DroppedInNode => {
-                assert!(over && !attempt.lossy && attempt.syns >= 2);
-                assert!(attempt.sightings.iter().all(|sighting| sighting.direction == Direction::Ingress));
+            Cause::DroppedInNode | Cause::SnatPortExhausted | Cause::SnatRace | Cause::ConntrackTableFull => {
+                let facts = &attempt.facts;
+                if facts.drop.is_some() {
+                    let dropped = |s: &StoryStep| matches!(s, StoryStep::Dropped { answer: false });
+                    assert!(!whole || attempt.steps.iter().any(|step| dropped(&step.step)), "{attempt:#?}");
+                } else {
+                    assert!(over && !attempt.lossy && attempt.syns >= 2);
+                    assert!(attempt.sightings.iter().all(|sighting| sighting.direction == Direction::Ingress));
+                }
+                if cause == Cause::SnatPortExhausted {
+                    assert!(facts.snat.is_some_and(|snat| snat.range.is_some()));
+                }
+                if cause == Cause::SnatRace {
+                    assert!(facts.competitor.as_ref().is_some_and(|winner| winner.serial != attempt.serial));
+                }
+            }
+            Cause::ReplyDroppedInNode => {
+                let dropped = |s: &StoryStep| matches!(s, StoryStep::Dropped { answer: true });
+                let told = attempt.facts.drop.is_some() && (!whole || attempt.steps.iter().any(|s| dropped(&s.step)));
+                assert!(over && (told || answered && !attempt.lossy), "{attempt:#?}");
+            }
+            Cause::PolicyDenied => {
+                let by_call = attempt.syns == 0 && attempt.verdict.errno.is_some();
+                assert!(over && (by_call || attempt.facts.icmp.is_some() || verdict.outcome == Outcome::Refused));
+            }
+            Cause::Unreachable => {
+                assert!(over && (attempt.facts.icmp.is_some() || verdict.errno.is_some()), "{attempt:#?}");
+            }
+            Cause::LocalPortConflict | Cause::EphemeralPortExhausted => {
+                assert_eq!((attempt.syns, verdict.errno), (0, Some(99)));
+            }
+            Cause::AcceptQueueOverflow => {
+                let full = attempt.facts.listener.is_some_and(|l| l.queue > l.limit || l.overflows > 0);
+                assert!(full || attempt.facts.drop.is_some(), "{attempt:#?}");
+            }
+            Cause::SynUnansweredByServer => {
+                assert!(over && !answered && !wrongly_answered && !attempt.lossy && attempt.syns >= 2);
+            }
+            Cause::SynAckUnanswered => {
+                assert!(over && !attempt.lossy && attempt.server.is_none());
+                let again = |s: &StoryStep| matches!(s, StoryStep::SynAckAgain);
+                assert!(!whole || attempt.steps.iter().any(|step| again(&step.step)), "{attempt:#?}");
+            }
+            Cause::HandshakeReset => {
+                let reset = |s: &StoryStep| matches!(s, StoryStep::Reset { .. });
+                assert!(!whole || attempt.steps.iter().any(|step| reset(&step.step)));
             }
             Cause::NoResponse => {
                 assert!(over && !answered && !wrongly_answered && !attempt.lossy);
@@ -225,8 +340,6 @@ fn evidence_is_there(attempt: &Attempt) {
                 assert_eq!(verdict.outcome, Outcome::Aborted);
                 assert!(!answered && attempt.syns <= 1);
             }
-            // Nothing here observes what they rest on.
-            other => panic!("{} from nothing: {attempt:#?}", other.as_str()),
         }
     }
 }

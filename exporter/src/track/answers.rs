@@ -1,0 +1,297 @@
+//! What the kernel says beside segments and sockets: drops, ICMP errors, connection tracking, listeners,
+//! connections from before the start, and what connect() returned.
+
+use super::attempt::{ClientSocket, Competitor, Finding, IcmpFact, StoryStep};
+use super::extra::{self, Drop, Icmp, Where};
+use super::open::Open;
+use super::report;
+use super::tenancy::Tenancy;
+use super::trace_id::Seed;
+use super::tracker::Tracker;
+use super::verdict::ClosedBy;
+use crate::capture::observation::{
+    CallFailed, Direction, Dropped, IcmpError, KnownFlow, ListenerState, Mono, NatAnswer, PointKind, ProcessStep,
+};
+use crate::capture::question::Question;
+use crate::capture::tuple::{Endpoint, Tuple};
+
+/// Questions about one attempt's way out, and about its listener.
+const MOST_QUESTIONS: u8 = 3;
+/// Two attempts for one port are a race if their SYNs are so near.
+const RACE: std::time::Duration = std::time::Duration::from_millis(50);
+
+impl Tracker {
+    /// connect() returned an error: if its SYN was never seen, that is all there is of it.
+    pub(super) fn on_call_failed(&mut self, time: Mono, failed: CallFailed) {
+        let Some(&cookie) = self.by_tid.get(&failed.tid) else { return };
+        if self.calls.get(&cookie).is_some_and(|(called, call)| *called <= time && call.process.pid == failed.pid)
+            && let Some((called, call)) = self.forget_call(cookie)
+        {
+            self.report_call(called, time, call, Some(failed.errno));
+        }
+    }
+
+    /// Reports a connect() that sent no SYN.
+    pub(super) fn report_call(&mut self, called: Mono, time: Mono, call: ProcessStep, errno: Option<i32>) {
+        if call.asked.addr.is_loopback() {
+            self.counts.quiet_loopback += 1;
+            return;
+        }
+        if self.options.quiet_pid == Some(call.process.pid) {
+            self.counts.quiet_own += 1;
+            return;
+        }
+        self.counts.failed_calls += 1;
+        self.counts.finished_attempts += 1;
+        let mut open = Open::new(self.serial(), 0, called);
+        let src = Endpoint { addr: call.asked.addr.unspecified(), port: call.bound_port };
+        open.client = Some(ClientSocket {
+            cookie: call.cookie,
+            netns: call.netns,
+            process: Some(call.process),
+            asked: Some(call.asked),
+            tuple: Tuple { src, dst: call.asked },
+        });
+        open.never_sent = Some(call.bound_port);
+        open.errno = errno;
+        open.closed = Some(time);
+        let attempt = report::report(self, open, false);
+        self.findings.push_back(Finding::Attempt(Box::new(attempt)));
+    }
+
+    /// The kernel dropped a segment.
+    pub(super) fn on_dropped(&mut self, time: Mono, dropped: &Dropped) {
+        let flags = dropped.flags;
+        if flags.rst() {
+            return; // freed after it has done its work, or lost: the story shows it
+        }
+        // A SYN, the SYN-ACK, or the client's first segment after it.
+        let (isn, answer) = match (flags.syn(), flags.ack()) {
+            (true, false) => (dropped.seq, false),
+            (true, true) => (dropped.ack.wrapping_sub(1), true),
+            (false, _) => (dropped.seq.wrapping_sub(1), false),
+        };
+        let tuple = if answer { dropped.tuple.reversed() } else { dropped.tuple };
+        let Some(at) = self.find(isn, tuple) else { return };
+        let Some(place) = self.place(dropped.netns, at) else { return };
+        let Some(open) = self.open.get_mut(at) else { return };
+        let fact = extra::fact(dropped.reason.as_ref(), dropped.place.as_ref(), answer);
+        let drop = Drop { time, place, tuple, fact };
+        if drop.is_no_socket() {
+            return; // refused, which its RST tells
+        }
+        if drop.is_overflow() || place == Where::OtherPod || !flags.syn() {
+            // Where the server's socket is; a client's segment after the SYN counts only there.
+            if drop.is_overflow() || place == Where::OtherPod {
+                open.client_acked |= !flags.syn();
+                open.extra_mut().server_drop = Some(drop);
+            }
+            return;
+        }
+        if answer && open.established.is_some() {
+            return; // a SYN-ACK too many
+        }
+        open.tell(time, None, StoryStep::Dropped { answer });
+        if answer {
+            open.extra_mut().answer_drop = Some(drop);
+            return;
+        }
+        let netfilter = drop.may_be_netfilter();
+        open.extra_mut().syn_drop = Some(drop);
+        if netfilter && place == Where::Node {
+            self.ask_way_out(at, tuple.dst);
+            self.find_competitor(at, tuple, time);
+        }
+    }
+
+    /// The open attempt of an ISN: by a tuple that it has, else by one that shares an end with it, else the
+    /// only one there is.
+    fn find(&self, isn: u32, tuple: Tuple) -> Option<usize> {
+        let same = |at: &usize| self.open.get(*at).is_some_and(|open| open.isn == isn);
+        if let Some(at) = self.by_tuple.get(&tuple).copied().filter(same) {
+            return Some(at);
+        }
+        let candidates = self.by_isn.get(&isn)?;
+        let shares = |at: &usize| {
+            self.open
+                .get(*at)
+                .is_some_and(|open| open.tuples().any(|known| known.src == tuple.src || known.dst == tuple.dst))
+        };
+        candidates.iter().copied().find(shares)
+    }
+
+    /// Whose network namespace it is; none if it is not of this node.
+    fn place(&self, netns: u64, at: usize) -> Option<Where> {
+        let open = self.open.get(at)?;
+        let host = self.options.host_netns;
+        if netns == 0 || host == 0 || netns == host {
+            Some(Where::Node)
+        } else if open.client.as_ref().is_some_and(|client| client.netns == netns) {
+            Some(Where::Client)
+        } else {
+            self.namespaces.contains(&netns).then_some(Where::OtherPod)
+        }
+    }
+
+    /// Asks what may have kept a SYN from leaving.
+    pub(super) fn ask_way_out(&mut self, at: usize, destination: Endpoint) {
+        let Some(open) = self.open.get_mut(at) else { return };
+        let inner = open.inner();
+        let asked = &mut open.extra_mut().asked[0];
+        if *asked >= MOST_QUESTIONS {
+            return;
+        }
+        *asked += 1;
+        self.ask(Question::Conntrack);
+        self.ask(Question::SnatPorts { from: inner.src.addr, destination });
+    }
+
+    /// Asks how an attempt is translated that was not seen leaving.
+    pub(super) fn ask_nat(&mut self, at: usize) {
+        if let Some(inner) = self.open.get(at).map(Open::inner) {
+            self.ask(Question::Nat(inner));
+        }
+    }
+
+    /// Asks for the listener of an attempt from outside that is not answered as it should be.
+    pub(super) fn ask_listener(&mut self, at: usize, listener: Endpoint) {
+        let Some(open) = self.open.get_mut(at) else { return };
+        let asked = &mut open.extra_mut().asked[1];
+        if *asked < MOST_QUESTIONS {
+            *asked += 1;
+            self.ask(Question::Listener(listener));
+        }
+    }
+
+    /// Another attempt on the wire tuple with which this one was dropped, at the same moment.
+    fn find_competitor(&mut self, at: usize, tuple: Tuple, time: Mono) {
+        let Some(other) = self.by_tuple.get(&tuple).copied().filter(|&other| other != at) else { return };
+        let Some(winner) = self.open.get(other) else { return };
+        let apart = winner.first_syn().since(time).max(time.since(winner.first_syn()));
+        if apart > RACE {
+            return;
+        }
+        let competitor = Competitor {
+            serial: winner.serial,
+            trace: winner.seed(self.options.boot_id).trace_id(&self.options.id_key),
+            process: winner.client.as_ref().and_then(|client| client.process.clone()),
+            netns: winner.client.as_ref().map_or(0, |client| client.netns),
+            tuple: winner.inner(),
+            wire: winner.outer(),
+        };
+        if let Some(open) = self.open.get_mut(at) {
+            open.extra_mut().competitor = Some(competitor);
+        }
+    }
+
+    /// An ICMP error that quotes a SYN of ours.
+    pub(super) fn on_icmp(&mut self, time: Mono, icmp: &IcmpError) {
+        let Some(at) = self.find(icmp.seq, icmp.tuple) else { return };
+        let kind = self.interfaces.get(&icmp.ifindex).map_or(PointKind::NodeNic, |i| i.kind);
+        let Some(open) = self.open.get_mut(at) else { return };
+        if open.came_up() || time < open.first_syn() {
+            return;
+        }
+        let fact = IcmpFact { from: icmp.from, kind: icmp.kind, code: icmp.code };
+        let point = open.point_at(icmp.ifindex);
+        open.tell(time, point, StoryStep::Icmp { kind: icmp.kind, code: icmp.code });
+        let came_in = icmp.direction == Direction::Ingress;
+        let foreign = came_in && (kind != PointKind::PodNic || open.client_nic() != Some(icmp.ifindex));
+        let before = open.extra_mut().icmp.is_some_and(|before| before.from_outside);
+        open.extra_mut().icmp = Some(Icmp { fact, from_outside: before || foreign });
+    }
+
+    /// What connection tracking says of an attempt.
+    pub(super) fn on_nat(&mut self, time: Mono, answer: &NatAnswer) {
+        let Some(entry) = answer.entry else { return };
+        let Some(at) = self.by_tuple.get(&answer.asked).copied() else { return };
+        let Some(open) = self.open.get_mut(at) else { return };
+        open.extra_mut().nat = Some(entry);
+        let translated = entry.translated();
+        // It stands in only where no interface on the way out was seen to be passed.
+        if !open.left() && !open.came_up() {
+            open.on_wire(translated, time.min(open.touched));
+            self.file(at, translated);
+        }
+    }
+
+    /// A listener's queue and counters.
+    pub(super) fn on_listener(&mut self, listener: ListenerState) {
+        // Attempts that wait for it are few: each asked.
+        let waiting: Vec<usize> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.extra.as_ref().is_some_and(|extra| extra.asked[1] > 0))
+            .filter(|(_, open)| open.tuples().any(|tuple| tuple.dst == listener.endpoint))
+            .map(|(at, _)| at)
+            .collect();
+        for at in waiting {
+            if let Some(open) = self.open.get_mut(at) {
+                let known = &mut open.extra_mut().listener;
+                *known = Some(match known.take() {
+                    Some((first, before)) => (
+                        first,
+                        if listener.queue > before.queue {
+                            listener
+                        } else {
+                            ListenerState { queue: before.queue.max(listener.queue), ..listener }
+                        },
+                    ),
+                    None => (listener, listener),
+                });
+            }
+        }
+    }
+
+    /// A connection from before the start, or the numbers of one that was asked for.
+    pub(super) fn on_flow(&mut self, time: Mono, flow: &KnownFlow) {
+        let tuple = flow.wire.unwrap_or(flow.tuple);
+        let known = self.ledger.tenants(tuple).next().filter(|(_, t)| t.closed.is_none() && t.inner == flow.tuple);
+        if let Some((key, _)) = known {
+            self.ledger.update(key, |tenancy| {
+                if let Some(acked) = flow.client_acked {
+                    tenancy.client_acked = acked;
+                }
+                if let Some(next) = flow.server_next {
+                    tenancy.server_end = next;
+                }
+            });
+            return;
+        }
+        if flow.cookie != 0 && self.ledger.of_cookie(flow.cookie).is_some() || self.by_tuple.contains_key(&flow.tuple) {
+            return; // seen to open, meanwhile
+        }
+        self.counts.seeded += 1;
+        let trace = Seed::Wire { isn: 0, tuple: flow.tuple }.trace_id(&self.options.id_key);
+        let (client, server) = if flow.server_socket { (0, flow.cookie) } else { (flow.cookie, 0) };
+        let netns = if flow.server_socket { 0 } else { flow.netns };
+        let end = flow.client_acked.unwrap_or_default();
+        let key = self.ledger.open(Tenancy {
+            serial: 0,
+            trace,
+            inner: flow.tuple,
+            wire: flow.wire,
+            process: None,
+            netns,
+            cookie: client,
+            server_cookie: server,
+            opened: self.started.min(time),
+            closed: None,
+            closed_by: ClosedBy::Unknown,
+            client_end: end,
+            client_acked: end,
+            server_end: flow.server_next.unwrap_or_default(),
+            window: 0,
+            scales: [0; 2],
+            end_known: false,
+            client_fin: false,
+            server_fin: false,
+        });
+        if server != 0 {
+            self.ledger.set_server_cookie(key, server);
+        }
+        if flow.over {
+            self.ledger.update(key, |tenancy| tenancy.closed = Some(time));
+        }
+    }
+}
