@@ -63,9 +63,7 @@ fn unreachable(open: &Open, known: &Known, held: &mut Held) {
         } else {
             Side::Node
         };
-        if let Some(drop) = neighbour {
-            held.facts.drop = Some(drop.fact.clone());
-        }
+        held.rest_on(neighbour);
         let denied = node::says_denied(icmp.fact.kind, icmp.fact.code, icmp.fact.from.is_v4());
         let evidence = if open.errno.is_some() && !denied { Evidence::Kernel } else { Evidence::Exact };
         held.add_with(Cause::Unreachable, evidence, side);
@@ -73,7 +71,7 @@ fn unreachable(open: &Open, known: &Known, held: &mut Held) {
     }
     let told = open.errno.is_some_and(|errno| errno == ENETUNREACH || UNREACHABLE.contains(&errno));
     if told && known.silent {
-        held.facts.drop = neighbour.map(|drop| drop.fact.clone());
+        held.rest_on(neighbour);
         let side = if neighbour.is_some() { Side::Network } else { Side::Node };
         held.add_with(Cause::Unreachable, Evidence::Kernel, side);
     }

@@ -8,6 +8,7 @@ pub mod server;
 
 use super::attempt::Facts;
 use super::causes::Cause;
+use super::extra::Drop;
 use super::tenancy::TenancyKey;
 use super::verdict::{Evidence, Outcome, Side};
 
@@ -68,6 +69,13 @@ impl Held {
     /// A cause holds, and this side is responsible.
     pub fn add_with(&mut self, cause: Cause, evidence: Evidence, side: Side) {
         self.causes.push(Holds { cause, evidence, side: Some(side) });
+    }
+
+    /// A drop that it rests on; the first one stays.
+    pub fn rest_on(&mut self, drop: Option<&Drop>) {
+        if self.facts.drop.is_none() {
+            self.facts.drop = drop.map(|drop| drop.fact.clone());
+        }
     }
 
     /// Whether one of these holds.

@@ -42,7 +42,7 @@ fn denied(tracker: &Tracker, open: &Open, extra: &Extra, known: &Known, held: &m
         return;
     }
     if by_netfilter(extra) {
-        held.facts.drop = extra.syn_drop.as_ref().map(|drop| drop.fact.clone());
+        held.rest_on(extra.syn_drop.as_ref());
         held.add(Cause::PolicyDenied, Evidence::Kernel);
     } else if !known.lossy {
         let witnessed = if open.left_node() {
@@ -55,7 +55,7 @@ fn denied(tracker: &Tracker, open: &Open, extra: &Extra, known: &Known, held: &m
             // Others to that address left: it is no address of the node itself, which may well refuse.
             witness(tracker, open)
         };
-        if witnessed && !open.left() || witnessed && open.left_node() {
+        if witnessed && (!open.left() || open.left_node()) {
             held.add(Cause::PolicyDenied, Evidence::Absence);
         }
     }
@@ -82,7 +82,7 @@ fn dropped(tracker: &Tracker, open: &Open, extra: &Extra, known: &Known, held: &
         if said || !(unanswered || came_up) || drop.is_neighbour() {
             return;
         }
-        held.facts.drop = Some(drop.fact.clone());
+        held.rest_on(Some(drop));
         match drop.place {
             Where::Node if drop.may_be_netfilter() && !drop.is_by_rule() => {
                 on_insert(tracker, open, extra, drop.time, Evidence::Kernel, held);
@@ -146,7 +146,7 @@ fn reply_dropped(tracker: &Tracker, open: &Open, extra: &Extra, known: &Known, h
     if let Some(drop) = &extra.answer_drop
         && !open.syn_ack_seen.out_pod
     {
-        held.facts.drop = Some(drop.fact.clone());
+        held.rest_on(Some(drop));
         match drop.place {
             Where::Client => held.add_with(Cause::ReplyDroppedInNode, Evidence::Kernel, Side::Client),
             _ => held.add(Cause::ReplyDroppedInNode, Evidence::Kernel),

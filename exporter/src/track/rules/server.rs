@@ -22,7 +22,7 @@ pub fn judge(tracker: &Tracker, open: &Open, known: &Known, held: &mut Held) {
     }
     if unanswered(tracker, open) {
         let kernel = open.extra.as_ref().and_then(|extra| extra.server_drop.as_ref());
-        held.facts.drop = kernel.map(|drop| drop.fact.clone());
+        held.rest_on(kernel);
         let evidence = if kernel.is_some() { Evidence::Kernel } else { Evidence::Absence };
         held.add(Cause::SynUnansweredByServer, evidence);
     }
@@ -44,9 +44,7 @@ fn overflow(open: &Open, held: &mut Held) {
         reached > 1 && open.syn_ack.is_none() || open.syn_acks_again > 0 || open.handshake_reset == Some(false);
     if dropped.is_some() || full && touched {
         held.facts.listener = fact;
-        if let Some(drop) = dropped {
-            held.facts.drop = Some(drop.fact.clone());
-        }
+        held.rest_on(dropped);
         held.add(Cause::AcceptQueueOverflow, Evidence::Kernel);
     }
 }

@@ -1,5 +1,7 @@
 //! The tracker as a whole, fed with hand-made observations.
 
 mod cases;
+mod node_cases;
 mod properties;
+mod server_cases;
 mod world;
