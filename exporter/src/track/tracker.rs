@@ -29,6 +29,9 @@ const UNSEEN_PATIENCE: Duration = Duration::from_secs(135);
 /// An attempt from outside: the handshake's last segment is not captured, so it ends by the accepted
 /// socket or not at all.
 const FOREIGN_PATIENCE: Duration = Duration::from_secs(20);
+/// A server on this node that does not take the connection its client believes in: until its SYN-ACK has
+/// been sent again, and its listener asked.
+const SERVER_PATIENCE: Duration = Duration::from_millis(2_500);
 /// connect() calls whose SYN has not been seen.
 const CALL_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_CALLS: usize = 16_384;
@@ -355,7 +358,7 @@ impl Tracker {
     fn due(&self, open: &Open) -> Mono {
         let settled = |time: Mono| time.plus(self.options.settle);
         if let Some(over) = open.established.or(open.closed) {
-            return settled(over);
+            return if self.awaits_server(open) { over.plus(SERVER_PATIENCE) } else { settled(over) };
         }
         if open.client.is_some() {
             return open.touched.plus(SOCKET_PATIENCE);
@@ -368,6 +371,16 @@ impl Tracker {
             (Role::Client, None) => open.touched.plus(UNSEEN_PATIENCE),
             _ => open.touched.plus(FOREIGN_PATIENCE),
         }
+    }
+
+    /// Whether the client came up and the server, which is on this node too, has not yet: its accept queue
+    /// may be full, and it will answer again.
+    fn awaits_server(&self, open: &Open) -> bool {
+        open.established.is_some()
+            && open.server.is_none()
+            && open.handshake_reset.is_none()
+            && open.server_nic().is_some()
+            && open.sightings.last().is_some_and(|last| self.accepting.contains(&last.tuple.dst))
     }
 
     /// Takes an attempt out of the table and reports it. `flush` ends what has no outcome as pending.

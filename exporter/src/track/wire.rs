@@ -154,7 +154,7 @@ impl Tracker {
         open.syn_acks_again += u32::from(again);
         open.tell(time, point, if again { StoryStep::SynAckAgain } else { StoryStep::SynAck });
         self.witness_answer(at, segment, kind, time);
-        if again && self.open.get(at).is_some_and(|open| !open.came_up() && open.role() != Role::Transit) {
+        if again && self.open.get(at).is_some_and(|open| open.server.is_none() && open.role() != Role::Transit) {
             self.ask_listener(at, segment.tuple.src);
         }
         if filed.is_none() {

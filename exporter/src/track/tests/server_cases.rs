@@ -1,6 +1,6 @@
 //! The server's side, each with what it must not be taken for.
 
-use super::world::{Conn, NODE, POD_A, World, end, tuple};
+use super::world::{Conn, NODE, POD_A, POD_B, World, end, tuple};
 use crate::capture::observation::{
     Direction, Flags, InboundCount, KnownFlow, ListenerState, SocketNumbers, SocketStep, Step, What,
 };
@@ -221,4 +221,34 @@ fn an_owner_from_before_the_start_is_known_and_has_no_span() {
     let owner = attempt.previous_owner.expect("an owner");
     assert_eq!((owner.serial, owner.tuple), (0, old));
     assert!(attempt.ledger_partial);
+}
+
+#[test]
+fn a_client_of_this_node_whose_server_never_takes_it() {
+    for full in [true, false] {
+        let mut world = World::new();
+        healthy(&mut world);
+        let there = tuple("10.244.1.12:40001", "10.244.1.11:8443");
+        let conn = Conn { inner: there, wire: there, pod: POD_B, ..world.conn(1, POD_B, 1, 1) };
+        world.connect(&conn);
+        let ts = Some((conn.tsval, 0));
+        world.segment((POD_B, Direction::Ingress), there, Flags::SYN, conn.isn, 0, ts);
+        world.segment((POD_A, Direction::Egress), there, Flags::SYN, conn.isn, 0, ts);
+        let answer = |world: &mut World| {
+            let (flags, ack, ts) = (Flags::SYN | Flags::ACK, conn.isn + 1, Some((9, conn.tsval)));
+            world.segment((POD_A, Direction::Ingress), there.reversed(), flags, conn.server_isn, ack, ts);
+            world.segment((POD_B, Direction::Egress), there.reversed(), flags, conn.server_isn, ack, ts);
+        };
+        answer(&mut world);
+        world.established(&conn);
+        assert!(world.findings().is_empty(), "its server may yet say something");
+        world.wait_ms(1_000);
+        answer(&mut world);
+        world.see(listener(if full { 2 } else { 0 }, 5));
+        world.wait_ms(2_000);
+        let attempt = world.only();
+        assert_eq!(attempt.verdict.outcome, Outcome::Established);
+        assert_eq!(attempt.verdict.cause, full.then_some(Cause::AcceptQueueOverflow));
+        assert_eq!(attempt.duration().as_secs(), 0, "the client waited for nothing");
+    }
 }
