@@ -100,6 +100,7 @@ fn put_facts(attributes: &mut Attributes, attempt: &Attempt) {
         attributes.endpoint(facts::COMPETITOR_ADDRESS, facts::COMPETITOR_PORT, competitor.tuple.src);
         attributes.str(facts::COMPETITOR_TRACE_ID, &competitor.trace.to_string());
     }
+    attributes.mark(facts::GUARD, known.guard);
     if let Some(listener) = known.listener {
         attributes.int(facts::LISTENER_QUEUE, listener.queue);
         attributes.int(facts::LISTENER_LIMIT, listener.limit);

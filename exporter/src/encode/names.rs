@@ -125,6 +125,8 @@ pub mod facts {
     pub const COMPETITOR_PORT: &str = "synspan.competitor.local.port";
     /// Its trace.
     pub const COMPETITOR_TRACE_ID: &str = "synspan.competitor.trace_id";
+    /// The false acknowledgement looks like a guard's against floods.
+    pub const GUARD: &str = "synspan.guard";
     /// Connections in the listener's accept queue.
     pub const LISTENER_QUEUE: &str = "synspan.listener.queue";
     /// Its limit.

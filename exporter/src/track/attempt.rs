@@ -95,6 +95,9 @@ pub struct Facts {
     pub competitor: Option<Competitor>,
     /// The listener's accept queue, where that explains it.
     pub listener: Option<ListenerFact>,
+    /// The false acknowledgement looks like a guard's against floods: its time to live is not the server's, or
+    /// fresh tuples get one there too.
+    pub guard: bool,
 }
 
 /// A drop by the kernel's own record (`skb/kfree_skb`).

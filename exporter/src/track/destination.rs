@@ -15,6 +15,8 @@ const HALF_LIFE: Duration = Duration::from_secs(60);
 /// Answered SYNs remembered per destination, at least this far apart.
 const SPACING: Duration = Duration::from_millis(500);
 const REMEMBERED: usize = 32;
+/// So many fresh tuples answered falsely make a habit, if they are half of all.
+const GUARD: f64 = 2.0;
 /// Destinations remembered; the oldest gives way.
 const LIMIT: usize = 16_384;
 
@@ -26,6 +28,8 @@ struct Habits {
     /// [answered, not] for fresh tuples and for reused ones.
     fresh: [f64; 2],
     reused: [f64; 2],
+    /// Fresh tuples that were answered falsely, and all fresh ones.
+    false_acks: [f64; 2],
     halved: Mono,
 }
 
@@ -54,7 +58,7 @@ impl Destinations {
         let habits = self.map.entry(destination).or_default();
         if syn.since(habits.halved) >= HALF_LIFE {
             habits.halved = syn;
-            for count in habits.fresh.iter_mut().chain(&mut habits.reused) {
+            for count in habits.fresh.iter_mut().chain(&mut habits.reused).chain(&mut habits.false_acks) {
                 *count /= 2.0;
             }
         }
@@ -71,6 +75,22 @@ impl Destinations {
                 }
             }
         }
+    }
+
+    /// A fresh tuple's first SYN was answered falsely, or was not. To be called after [`Self::record`].
+    pub fn record_false(&mut self, destination: Endpoint, falsely: bool) {
+        if let Some(habits) = self.map.get_mut(&destination) {
+            habits.false_acks[0] += f64::from(u8::from(falsely));
+            habits.false_acks[1] += 1.0;
+        }
+    }
+
+    /// Whether it answers first SYNs of fresh tuples falsely by habit, as guards against floods do.
+    pub fn guards(&self, destination: Endpoint) -> bool {
+        self.map.get(&destination).is_some_and(|habits| {
+            let [falsely, all] = habits.false_acks;
+            falsely >= GUARD && falsely * 2.0 >= all
+        })
     }
 
     /// Whether the destination answered a SYN of another attempt that was sent after the first of
@@ -127,6 +147,17 @@ mod tests {
             seen.record(server(), Mono(SECOND), true, true);
         }
         assert!(!seen.fresh_fare_better(server()), "fresh 1 of 10, reused 9 of 10");
+    }
+
+    #[test]
+    fn a_guard_is_known_by_its_habit_towards_fresh_tuples() {
+        let mut seen = Destinations::new(0);
+        let mut tell = |falsely| {
+            seen.record(server(), Mono(SECOND), true, false);
+            seen.record_false(server(), falsely);
+            seen.guards(server())
+        };
+        assert_eq!([true, true, false, false, false].map(&mut tell), [false, true, true, true, false]);
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub struct Open {
     pub story_dropped: u32,
     /// Its tenancy, once it is established.
     pub tenancy: Option<TenancyKey>,
+    /// Times to live of its answers, by interface: of the SYN-ACK, and (true) of the wrong one before it.
+    pub answer_ttl: Ttls,
     /// Where its SYN-ACK was seen.
     pub syn_ack_seen: Seen,
     /// Where the first SYN-ACK was seen first: there another one is a retransmission.
@@ -106,6 +108,31 @@ pub struct Open {
     pub proxied: bool,
     /// What went wrong, apart.
     pub extra: Option<Box<Extra>>,
+}
+
+/// Times to live of answers at the first interface that saw one.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Ttls {
+    at: u32,
+    right: Option<u8>,
+    wrong: Option<u8>,
+}
+
+impl Ttls {
+    /// Notes one; `(interface, whether it is a wrong answer, time to live)`.
+    pub fn push(&mut self, (ifindex, wrong, ttl): (u32, bool, u8)) {
+        if self.right.is_none() && self.wrong.is_none() {
+            self.at = ifindex;
+        }
+        if self.at == ifindex {
+            if wrong { &mut self.wrong } else { &mut self.right }.get_or_insert(ttl);
+        }
+    }
+
+    /// Whether the wrong answer came from somebody else on the way: another number of hops away.
+    pub fn differ(&self) -> bool {
+        matches!((self.right, self.wrong), (Some(right), Some(wrong)) if right != wrong)
+    }
 }
 
 /// Where an answer was seen.
@@ -165,6 +192,7 @@ impl Open {
             story: Vec::new(),
             story_dropped: 0,
             tenancy: None,
+            answer_ttl: Ttls::default(),
             syn_ack_seen: Seen::default(),
             syn_ack_at: None,
             syn_acks_again: 0,

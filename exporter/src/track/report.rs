@@ -16,6 +16,10 @@ pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Atte
     if verdict.outcome != Outcome::Pending && !open.proxied && open.never_sent.is_none() {
         let syn = open.syn_times.last().copied().unwrap_or(open.started);
         tracker.destinations.record(open.destination(), syn, answered, reused);
+        let known_owner = verdict.cause == Some(Cause::SourcePortReuse);
+        if !reused && !known_owner && (answered || open.stale.is_some()) {
+            tracker.destinations.record_false(open.destination(), open.stale.is_some());
+        }
     }
     if reused && verdict.outcome == Outcome::Established {
         tracker.counts.reuses += 1;

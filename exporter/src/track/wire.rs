@@ -145,6 +145,7 @@ impl Tracker {
             Some(known) => known.time = known.time.min(time),
             None => open.syn_ack = Some(SynAck { time, isn: segment.seq, echo }),
         }
+        open.answer_ttl.push((segment.ifindex, false, segment.ttl));
         open.scales[1] = segment.wscale.unwrap_or(0).min(14);
         open.window = open.window.max(u32::from(segment.window));
         open.syn_ack_seen.at(kind, segment.direction);
@@ -154,7 +155,11 @@ impl Tracker {
         open.syn_acks_again += u32::from(again);
         open.tell(time, point, if again { StoryStep::SynAckAgain } else { StoryStep::SynAck });
         self.witness_answer(at, segment, kind, time);
-        if again && self.open.get(at).is_some_and(|open| open.server.is_none() && open.role() != Role::Transit) {
+        if again
+            && self.open.get(at).is_some_and(|open| {
+                open.server.is_none() && (open.role() == Role::Server || open.server_nic().is_some())
+            })
+        {
             self.ask_listener(at, segment.tuple.src);
         }
         if filed.is_none() {
@@ -316,6 +321,7 @@ impl Tracker {
 /// Notes an answer that belongs to another connection of the tuple.
 fn stale(open: &mut Open, time: Mono, segment: &Segment) {
     let point = open.point_at(segment.ifindex);
+    open.answer_ttl.push((segment.ifindex, true, segment.ttl));
     open.stale = Some(segment.ack);
     open.tell(time, point, StoryStep::StaleAck { seq: segment.seq, ack: segment.ack });
 }

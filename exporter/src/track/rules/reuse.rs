@@ -11,7 +11,11 @@ use crate::track::verdict::{Evidence, Side};
 /// Adds what holds.
 pub fn judge(tracker: &Tracker, open: &Open, known: &Known, held: &mut Held) {
     if let Some(stale) = open.stale {
+        // A guard against floods answers first SYNs falsely, whoever sends them: it is another number of
+        // hops away than the server, or does so to fresh tuples as well.
+        held.facts.guard = open.answer_ttl.differ() || tracker.destinations.guards(open.destination());
         match stale_owner(tracker, open, stale) {
+            Some((_, Evidence::Tuple)) if held.facts.guard => held.add(Cause::UnexpectedAck, Evidence::None),
             Some((key, evidence)) => {
                 held.owner = Some(key);
                 add(open, held, Cause::SourcePortReuse, evidence);

@@ -319,3 +319,33 @@ fn a_dropped_answer_is_told_by_the_kernel_without_a_witness() {
     );
     assert!(attempt.facts.drop.is_some_and(|drop| drop.answer));
 }
+
+/// A fresh tuple answered falsely, and the second SYN as it should be.
+fn falsely_answered(world: &mut World, cookie: u64, port: u16) -> Attempt {
+    let conn = world.conn(cookie, POD_A, port, port);
+    world.connect(&conn);
+    world.syn(&conn, 0, true);
+    world.answer(&conn, Flags::ACK, 1, 9_000 * u32::from(port), None);
+    world.send(&conn, Flags::RST, 9_000 * u32::from(port), 0);
+    world.syn(&conn, 1_000, true);
+    world.syn_ack(&conn, 1_000);
+    world.established(&conn);
+    world.only()
+}
+
+#[test]
+fn a_guard_that_answers_fresh_tuples_falsely_is_no_reuse() {
+    let mut world = World::new();
+    for (cookie, port) in [(1, 50_001), (2, 50_002), (3, 50_003)] {
+        let attempt = falsely_answered(&mut world, cookie, port);
+        assert_eq!(attempt.verdict.cause, Some(Cause::UnexpectedAck));
+        assert_eq!(attempt.facts.guard, cookie == 3, "a habit takes two");
+    }
+    // The first one's port again, long closed: the tuple matches, and it is the guard all the same.
+    let first = world.conn(1, POD_A, 50_001, 50_001);
+    world.close(&first, 100, true);
+    world.findings();
+    let attempt = falsely_answered(&mut world, 4, 50_001);
+    assert!(attempt.reused);
+    assert_eq!(attempt.verdict.cause, Some(Cause::UnexpectedAck), "{attempt:#?}");
+}
