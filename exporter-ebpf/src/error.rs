@@ -4,13 +4,13 @@
 //! that user space takes from the kernel's own BTF. A socket whose cookie was never asked for is none
 //! that the other programs have seen, and is left out.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use aya_ebpf::{EbpfContext, Global};
 use synspan_ebpf::record::{ErrorRecord, KIND_ERROR};
 
-use crate::maps::{header, now, reserve, submit};
+use crate::kernel::read;
+use crate::maps::{Side, header, now, reserve, submit};
 
 const IPPROTO_TCP: u16 = 6;
 
@@ -43,21 +43,9 @@ pub fn synspan_skerr(ctx: RawTracePointContext) -> i32 {
             return 0;
         }
         let time = now();
-        let Some(mut entry) = reserve::<ErrorRecord>() else { return 0 };
+        let Some(mut entry) = reserve::<ErrorRecord>(Side::Own) else { return 0 };
         entry.write(ErrorRecord { header: header::<ErrorRecord>(KIND_ERROR, time), cookie, errno, reserved: 0 });
-        submit(entry);
+        submit(Side::Own, entry);
     }
     0
-}
-
-/// Copies one field of a kernel object; false if its address cannot be read.
-///
-/// # Safety
-///
-/// `T` is a plain integer.
-#[inline(always)]
-unsafe fn read<T>(object: u64, offset: u32, into: &mut T) -> bool {
-    let address = object.wrapping_add(u64::from(offset));
-    // SAFETY: the helper writes `size_of::<T>()` bytes, and any bytes are an integer.
-    unsafe { bpf_probe_read_kernel(core::ptr::from_mut(into).cast(), size_of::<T>() as u32, address as *const _) == 0 }
 }

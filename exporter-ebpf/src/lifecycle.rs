@@ -18,8 +18,8 @@ use synspan_ebpf::record::{
     counter,
 };
 
-use crate::context;
-use crate::maps::{NETNS_COOKIE, bytes, count, header, mapped, now, reserve, submit};
+use crate::maps::{NETNS_COOKIE, Side, bytes, count, header, mapped, now, reserve, submit};
+use crate::{budget, context, isns};
 
 /// What `sock_ops` programs return when they have nothing to refuse.
 const OK: u32 = 1;
@@ -77,6 +77,8 @@ unsafe fn step(ops: *mut bpf_sock_ops) {
                 }
                 let flags = field!(ops, bpf_sock_ops_cb_flags);
                 set_flags(ops, flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG);
+                // Here already, since the SYN may be dropped before it comes to any interface.
+                isns::note(field!(ops, snd_nxt), isns::Mark::Own, now());
                 (STEP_CONNECT, TCP_SYN_SENT, TCP_SYN_SENT)
             }
             BPF_SOCK_OPS_STATE_CB => {
@@ -99,6 +101,7 @@ unsafe fn step(ops: *mut bpf_sock_ops) {
             BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
                 let flags = field!(ops, bpf_sock_ops_cb_flags);
                 set_flags(ops, flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+                budget::refund(budget::INBOUND_SYNS, budget::SYNS_OF_A_CONNECTION);
                 (STEP_PASSIVE_ESTABLISHED, TCP_ESTABLISHED, TCP_ESTABLISHED)
             }
             BPF_SOCK_OPS_RTO_CB => {
@@ -154,7 +157,7 @@ unsafe fn report(ops: *mut bpf_sock_ops, step: u8, old: u32, new: u32) {
         let cookie = bpf_get_socket_cookie(ops.cast());
         let netns_cookie = if NETNS_COOKIE.load() == 0 { 0 } else { bpf_get_netns_cookie(ops.cast()) };
         let time = now();
-        let Some(mut entry) = reserve::<SocketRecord>() else { return };
+        let Some(mut entry) = reserve::<SocketRecord>(Side::Own) else { return };
         entry.write(SocketRecord {
             header: header::<SocketRecord>(KIND_SOCKET, time),
             cookie,
@@ -179,6 +182,6 @@ unsafe fn report(ops: *mut bpf_sock_ops, step: u8, old: u32, new: u32) {
             segs_out: field!(ops, segs_out),
             args: [field!(ops, args[0]), field!(ops, args[1]), field!(ops, args[2])],
         });
-        submit(entry);
+        submit(Side::Own, entry);
     }
 }

@@ -13,8 +13,9 @@ use aya_ebpf::programs::SockAddrContext;
 use core::mem::{MaybeUninit, offset_of};
 use synspan_ebpf::record::{KIND_PROCESS, ProcessRecord};
 
+use crate::call;
 use crate::context::{self, field};
-use crate::maps::{bytes, header, mapped, now, reserve, submit};
+use crate::maps::{Side, bytes, header, mapped, now, reserve, submit};
 
 const ALLOW: i32 = 1;
 const IPPROTO_TCP: u32 = 6;
@@ -65,6 +66,7 @@ unsafe fn report(addr: *mut bpf_sock_addr, address: [u32; 4]) {
         let netns_cookie = bpf_get_netns_cookie(addr.cast());
         let cgroup_id = bpf_get_current_cgroup_id();
         let ids = bpf_get_current_pid_tgid();
+        call::enter(ids as u32);
         let port = field!(addr, bpf_sock_addr, user_port);
         let family = field!(addr, bpf_sock_addr, user_family);
         let socket = context::long::<{ offset_of!(bpf_sock_addr, __bindgen_anon_1) }, _>(addr) as *const bpf_sock;
@@ -73,7 +75,7 @@ unsafe fn report(addr: *mut bpf_sock_addr, address: [u32; 4]) {
         // On failure the helper leaves an empty name.
         let _ = bpf_get_current_comm(comm.as_mut_ptr().cast(), 16);
         let comm: [u8; 16] = core::mem::transmute(comm.assume_init());
-        let Some(mut entry) = reserve::<ProcessRecord>() else { return };
+        let Some(mut entry) = reserve::<ProcessRecord>(Side::Own) else { return };
         entry.write(ProcessRecord {
             header: header::<ProcessRecord>(KIND_PROCESS, time),
             cookie,
@@ -88,6 +90,6 @@ unsafe fn report(addr: *mut bpf_sock_addr, address: [u32; 4]) {
             family: family as u16,
             reserved: 0,
         });
-        submit(entry);
+        submit(Side::Own, entry);
     }
 }

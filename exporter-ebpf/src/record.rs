@@ -16,6 +16,13 @@ pub const KIND_SEGMENT: u16 = 3;
 /// [`Header::kind`] of an [`ErrorRecord`].
 pub const KIND_ERROR: u16 = 4;
 
+/// [`Header::kind`] of a [`DroppedRecord`].
+pub const KIND_DROP: u16 = 5;
+/// [`Header::kind`] of a [`CallRecord`].
+pub const KIND_CALL: u16 = 6;
+/// [`Header::kind`] of an [`IcmpRecord`].
+pub const KIND_ICMP: u16 = 7;
+
 /// [`SocketRecord::step`]: the first SYN is about to leave; `snd_nxt` is its ISN.
 pub const STEP_CONNECT: u8 = 1;
 /// [`SocketRecord::step`]: an active open was answered (`BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB`).
@@ -48,6 +55,16 @@ pub const OPTION_WSCALE: u8 = 0x04;
 pub const INGRESS: u8 = 0;
 /// [`SegmentRecord::direction`]: seen on egress of the interface.
 pub const EGRESS: u8 = 1;
+
+/// Kind of an interface, in the map `KINDS`: the host side of a pod's interface.
+pub const POINT_POD: u32 = 1;
+/// Kind of an interface: it leads out of the node.
+pub const POINT_NODE: u32 = 2;
+/// Kind of an interface: a tunnel.
+pub const POINT_OVERLAY: u32 = 3;
+
+/// [`DroppedRecord::reason`] where the kernel gives none (below 5.17).
+pub const NO_REASON: u32 = u32::MAX;
 
 /// The start of every record.
 #[repr(C)]
@@ -203,6 +220,98 @@ pub struct ErrorRecord {
     pub reserved: u32,
 }
 
+/// A segment that the kernel dropped, from `skb/kfree_skb`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DroppedRecord {
+    /// Time, kind and size.
+    pub header: Header,
+    /// The cookie of the network namespace of its device, or else of its socket; 0 if there is neither.
+    pub netns_cookie: u64,
+    /// The address in the kernel where it was dropped.
+    pub location: u64,
+    /// Source address, v4-mapped for IPv4.
+    pub source_address: [u8; 16],
+    /// Destination address, v4-mapped for IPv4.
+    pub destination_address: [u8; 16],
+    /// Its device's index in that network namespace, 0 if it has none.
+    pub ifindex: u32,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number, as it stands in the header.
+    pub ack: u32,
+    /// `enum skb_drop_reason` of the running kernel, or [`NO_REASON`].
+    pub reason: u32,
+    /// Source port.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+    /// The TCP header's flag byte (`TCP_*`).
+    pub flags: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+/// A connect() that returned an error, from `syscalls/sys_exit_connect`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallRecord {
+    /// Time, kind and size.
+    pub header: Header,
+    /// Process id (the kernel's tgid), as the initial pid namespace numbers it.
+    pub pid: u32,
+    /// Thread id (the kernel's pid).
+    pub tid: u32,
+    /// The error number, positive.
+    pub errno: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// An ICMP or ICMPv6 error about a TCP segment, from tcx or clsact.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpRecord {
+    /// Time, kind and size.
+    pub header: Header,
+    /// Who sent the error, v4-mapped for IPv4.
+    pub from_address: [u8; 16],
+    /// Source address of the quoted segment.
+    pub source_address: [u8; 16],
+    /// Destination address of the quoted segment.
+    pub destination_address: [u8; 16],
+    /// Interface index in the agent's network namespace.
+    pub ifindex: u32,
+    /// The quoted sequence number.
+    pub seq: u32,
+    /// The quoted source port.
+    pub source_port: u16,
+    /// The quoted destination port.
+    pub destination_port: u16,
+    /// ICMP type, by the family of the addresses.
+    pub icmp_type: u8,
+    /// ICMP code.
+    pub code: u8,
+    /// [`INGRESS`] or [`EGRESS`].
+    pub direction: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+/// A slot of the per-CPU array `SUMS`: SYNs from outside to one listener that were not reported one by one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InboundSum {
+    /// The listener's address, v4-mapped for IPv4.
+    pub address: [u8; 16],
+    /// The listener's port; 0 in a slot that was never used.
+    pub port: u32,
+    /// When the slot was last added to, in units of 2^30 ns.
+    pub last: u32,
+    /// SYNs since the slot became this listener's.
+    pub syns: u64,
+}
+
 /// Indexes into the per-CPU array of counters.
 pub mod counter {
     /// Records that found the ring buffer full.
@@ -213,8 +322,16 @@ pub mod counter {
     pub const UNREADABLE: u32 = 2;
     /// Callback flags that had to be set again because another program overwrote them.
     pub const FLAGS_REASSERTED: u32 = 3;
+    /// Records of attempts from outside that found their ring buffer full, or no room in the budget.
+    pub const LOST_INBOUND: u32 = 4;
+    /// Drops of segments beyond the budget for them.
+    pub const DROPS_UNTOLD: u32 = 5;
+    /// SYNs from outside that were only summed.
+    pub const SUMMED: u32 = 6;
+    /// Those of them whose listener found no slot.
+    pub const SUMMED_UNPLACED: u32 = 7;
     /// How many counters there are.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 8;
 }
 
 const _: () = {
@@ -226,4 +343,10 @@ const _: () = {
     assert!(size_of::<SegmentRecord>() == 96 && align_of::<SegmentRecord>() == 8);
     assert!(offset_of!(SegmentRecord, ifindex) == 56 && offset_of!(SegmentRecord, flags) == 88);
     assert!(size_of::<ErrorRecord>() == 32 && align_of::<ErrorRecord>() == 8);
+    assert!(size_of::<DroppedRecord>() == 88 && align_of::<DroppedRecord>() == 8);
+    assert!(offset_of!(DroppedRecord, ifindex) == 64 && offset_of!(DroppedRecord, flags) == 84);
+    assert!(size_of::<CallRecord>() == 32 && align_of::<CallRecord>() == 8);
+    assert!(size_of::<IcmpRecord>() == 80 && align_of::<IcmpRecord>() == 8);
+    assert!(offset_of!(IcmpRecord, ifindex) == 64 && offset_of!(IcmpRecord, icmp_type) == 76);
+    assert!(size_of::<InboundSum>() == 32 && align_of::<InboundSum>() == 8);
 };

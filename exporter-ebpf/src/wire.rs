@@ -1,23 +1,23 @@
 //! Segments at an observation point: tcx (or clsact) ingress and egress.
 //!
 //! A segment that is no part of a handshake or an end leaves after one look at its flags and one slot
-//! of [`PENDING`]. Nothing is changed, and the verdict is always "next".
+//! of the table of pending SYNs. Nothing is changed, and the verdict is always "next".
 
 use aya_ebpf::bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET};
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
+use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use core::mem::MaybeUninit;
-use synspan_ebpf::record::{
-    EGRESS, INGRESS, KIND_SEGMENT, OPTION_CUT, SegmentRecord, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN,
-};
+use synspan_ebpf::record::{EGRESS, INGRESS, KIND_SEGMENT, OPTION_CUT, SegmentRecord, TCP_FIN, TCP_RST, TCP_SYN};
 
 use crate::context::field;
-use crate::maps::{header, now, reserve, submit};
+use crate::maps::{Side, header, now, reserve, submit};
+use crate::pending;
 
-mod headers;
+pub mod headers;
+mod icmp;
 mod options;
-mod pending;
+mod side;
 
 use headers::{Ipv4, Ipv6, Place, Tcp};
 
@@ -53,7 +53,7 @@ pub fn synspan_egress(ctx: TcContext) -> i32 {
 
 /// A TCP segment whose headers were found.
 #[repr(C)]
-struct Found {
+pub struct Found {
     /// Addresses as words in network order, v4-mapped.
     source: [u32; 4],
     destination: [u32; 4],
@@ -68,6 +68,8 @@ struct Found {
     /// Time to live, or hop limit.
     ttl: u32,
     direction: u32,
+    /// The sending socket's cookie where a SYN still carries one, else 0.
+    cookie: u64,
 }
 
 /// Sorts a packet.
@@ -101,6 +103,9 @@ unsafe fn ipv4(skb: *mut __sk_buff, direction: u8) {
         if load(skb, Place::LINEAR, 0, segment.as_mut_ptr().cast(), 40) == 0 {
             let (ip, tcp) = segment.assume_init_ref();
             if ip.protocol != IPPROTO_TCP {
+                if ip.protocol == icmp::IPPROTO_ICMP {
+                    icmp::v4(skb, direction);
+                }
                 return;
             }
             if ip.version_length == 0x45 && tcp.flags & NOTABLE == 0 {
@@ -134,6 +139,9 @@ unsafe fn ipv6(skb: *mut __sk_buff, direction: u8) {
                         return;
                     }
                 }
+            } else if ip.next == icmp::IPPROTO_ICMPV6 {
+                icmp::v6(skb, direction);
+                return;
             } else if !headers::is_extension(ip.next) {
                 return;
             }
@@ -154,44 +162,11 @@ unsafe fn look(skb: *mut __sk_buff, direction: u8) {
     unsafe {
         let mut found = MaybeUninit::<Found>::uninit();
         if headers::find(skb, direction, found.as_mut_ptr()) {
-            let found = found.assume_init_ref();
-            if wanted(skb, found) {
-                report(skb, found);
+            let found = found.assume_init_mut();
+            if let Some(side) = side::of(skb, found) {
+                report(skb, found, side);
             }
         }
-    }
-}
-
-/// Whether a segment is to be reported. Keeps the table of pending SYNs.
-///
-/// # Safety
-///
-/// `skb` is the program's context.
-#[inline(always)]
-unsafe fn wanted(skb: *mut __sk_buff, found: &Found) -> bool {
-    // SAFETY: as the caller promises.
-    let ifindex = unsafe { field!(skb, __sk_buff, ifindex) };
-    let Tcp { flags, ports, .. } = found.tcp;
-    if flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN {
-        pending::expect(key(&found.destination, &found.source, ports.rotate_left(16), ifindex), now());
-        return true;
-    }
-    if flags & (TCP_SYN | TCP_ACK) == TCP_ACK && flags & (TCP_RST | TCP_FIN) == TCP_FIN {
-        // An end, of a connection that was established: it answers no SYN that is its own.
-        return true;
-    }
-    let last = flags & (TCP_SYN | TCP_RST) != 0;
-    let answers = pending::answer(key(&found.source, &found.destination, ports, ifindex), last);
-    answers || flags & NOTABLE != 0
-}
-
-/// The key of a segment in the table of pending SYNs.
-#[inline(always)]
-fn key(source: &[u32; 4], destination: &[u32; 4], ports: u32, ifindex: u32) -> u64 {
-    if source[0] == 0 && source[1] == 0 && source[2] == 0xffff_u32.to_be() {
-        pending::v4(source[3], destination[3], ports, ifindex)
-    } else {
-        pending::v6(source, destination, ports, ifindex)
     }
 }
 
@@ -201,7 +176,7 @@ fn key(source: &[u32; 4], destination: &[u32; 4], ports: u32, ifindex: u32) -> u
 ///
 /// `skb` is the program's context.
 #[inline(never)]
-unsafe fn report(skb: *mut __sk_buff, found: &Found) {
+unsafe fn report(skb: *mut __sk_buff, found: &Found, side: Side) {
     // SAFETY: as the caller promises.
     unsafe {
         let tcp = &found.tcp;
@@ -212,15 +187,13 @@ unsafe fn report(skb: *mut __sk_buff, found: &Found) {
             read.bits |= OPTION_CUT;
             total = headers::length(skb);
         }
-        let is_syn = tcp.flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
-        let cookie = if is_syn { bpf_get_socket_cookie(skb.cast()) } else { 0 };
         let ifindex = field!(skb, __sk_buff, ifindex);
         let time = now();
-        let Some(mut entry) = reserve::<SegmentRecord>() else { return };
+        let Some(mut entry) = reserve::<SegmentRecord>(side) else { return };
         // Field by field: a whole record would be made on the stack first, and copied.
         let record = entry.as_mut_ptr();
         (*record).header = header::<SegmentRecord>(KIND_SEGMENT, time);
-        (*record).cookie = cookie;
+        (*record).cookie = found.cookie;
         (&raw mut (*record).source_address).cast::<[u32; 4]>().write(found.source);
         (&raw mut (*record).destination_address).cast::<[u32; 4]>().write(found.destination);
         (*record).ifindex = ifindex;
@@ -240,7 +213,7 @@ unsafe fn report(skb: *mut __sk_buff, found: &Found) {
         (*record).options = read.bits;
         // With the reserved bytes behind it.
         (&raw mut (*record).wscale).cast::<u32>().write(u32::from_ne_bytes([read.wscale, 0, 0, 0]));
-        submit(entry);
+        submit(side, entry);
     }
 }
 

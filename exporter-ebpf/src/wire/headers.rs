@@ -37,6 +37,14 @@ pub struct Ipv4 {
     pub destination: u32,
 }
 
+impl Ipv4 {
+    /// Whether this is a fragment that has no transport header.
+    #[inline(always)]
+    pub fn is_later_fragment(&self) -> bool {
+        u16::from_be(self.fragment) & 0x1fff != 0
+    }
+}
+
 /// An IPv6 header (RFC 8200), as it stands.
 #[repr(C)]
 pub struct Ipv6 {
@@ -147,7 +155,7 @@ pub unsafe fn find(skb: *mut __sk_buff, direction: u8, found: *mut Found) -> boo
 #[inline(always)]
 unsafe fn ipv4(ip: &Ipv4, found: *mut Found) -> Option<u32> {
     let bytes = u32::from(ip.version_length & 15) * 4;
-    if ip.protocol != IPPROTO_TCP || u16::from_be(ip.fragment) & 0x1fff != 0 || bytes < 20 {
+    if ip.protocol != IPPROTO_TCP || ip.is_later_fragment() || bytes < 20 {
         return None;
     }
     // SAFETY: as the caller promises.

@@ -112,6 +112,10 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
     let counted = serde_json::json!({
         "capture": {
             "lost": counters.read().lost,
+            "lost_inbound": counters.read().lost_inbound,
+            "drops_untold": counters.read().drops_untold,
+            "summed": counters.read().summed,
+            "summed_unplaced": counters.read().summed_unplaced,
             "pending_overwritten": counters.read().pending_overwritten,
             "unreadable": counters.read().unreadable,
             "undecodable": counters.read().undecodable,
@@ -142,6 +146,20 @@ fn announce(features: &Features) {
         tracing::warn!(
             "network namespaces of sockets are not seen ({}): drops inside the node are not told for processes of the host",
             features.netns_cookie
+        );
+    }
+    if !features.drops.is_present() {
+        tracing::warn!(
+            "drops in the kernel are not seen ({}): what is lost within the node is known by its absence alone, with no reason",
+            features.drops
+        );
+    } else if !features.drop_reasons.is_present() {
+        tracing::warn!("drops in the kernel come with no reason ({})", features.drop_reasons);
+    }
+    if !features.call_results.is_present() {
+        tracing::warn!(
+            "what connect() returns is not seen ({}): an attempt that fails before any SYN ends as `failed`, with no cause",
+            features.call_results
         );
     }
 }

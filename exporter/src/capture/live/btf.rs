@@ -1,9 +1,10 @@
-//! Offsets of fields in the kernel's structures, from its own BTF (Documentation/bpf/btf.rst).
+//! Offsets of fields in the kernel's structures, and names of its numbers, from its own BTF (Documentation/bpf/btf.rst).
 
 const MAGIC: u16 = 0xeb9f;
 
 // Kinds of type, include/uapi/linux/btf.h.
 const INT: u32 = 1;
+const PTR: u32 = 2;
 const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
@@ -64,10 +65,7 @@ impl<'a> Btf<'a> {
     /// Offset in bytes of a field, named by its path from a structure's name; none if there is no such
     /// field or it is a bit field.
     pub fn offset_of(&self, structure: &str, path: &[&str]) -> Option<u32> {
-        let mut at = *self.starts.iter().find(|at| {
-            word(self.types, **at + 4).is_some_and(|info| kind(info) == STRUCT && info & 0xffff != 0)
-                && self.name(**at) == Some(structure.as_bytes())
-        })?;
+        let mut at = self.named(STRUCT, structure)?;
         let mut bits = 0;
         for (depth, field) in path.iter().enumerate() {
             let (offset, of_type) = self.member(at, field, 0)?;
@@ -77,6 +75,38 @@ impl<'a> Btf<'a> {
             }
         }
         (bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// The names and values of an enumeration; none if there is none of that name.
+    pub fn enumerators(&self, name: &str) -> Option<Vec<(&'a str, u32)>> {
+        let at = self.named(ENUM, name)?;
+        let count = (word(self.types, at + 4)? & 0xffff) as usize;
+        (0..count)
+            .map(|index| {
+                let entry = at + 12 + index * 8;
+                let name = self.string(word(self.types, entry)?)?;
+                Some((std::str::from_utf8(name).ok()?, word(self.types, entry + 4)?))
+            })
+            .collect()
+    }
+
+    /// How many parameters a function has whose pointer has this name (`typedef ... (*name)(...)`).
+    pub fn parameters(&self, name: &str) -> Option<u32> {
+        let pointer = self.plain(word(self.types, self.named(TYPEDEF, name)? + 8)?)?;
+        if kind(word(self.types, pointer + 4)?) != PTR {
+            return None;
+        }
+        let info = word(self.types, self.plain(word(self.types, pointer + 8)?)? + 4)?;
+        (kind(info) == FUNC_PROTO).then_some(info & 0xffff)
+    }
+
+    /// The first type of a kind and a name that is more than a declaration.
+    fn named(&self, wanted: u32, name: &str) -> Option<usize> {
+        self.starts.iter().copied().find(|at| {
+            word(self.types, *at + 4)
+                .is_some_and(|info| kind(info) == wanted && (wanted == TYPEDEF || info & 0xffff != 0))
+                && self.name(*at) == Some(name.as_bytes())
+        })
     }
 
     /// A member's offset in bits and its type, also of structures without a name inside this one.
@@ -117,11 +147,11 @@ impl<'a> Btf<'a> {
         None
     }
 
-    fn name(&self, at: usize) -> Option<&[u8]> {
+    fn name(&self, at: usize) -> Option<&'a [u8]> {
         self.string(word(self.types, at)?)
     }
 
-    fn string(&self, at: u32) -> Option<&[u8]> {
+    fn string(&self, at: u32) -> Option<&'a [u8]> {
         let rest = self.strings.get(at as usize..)?;
         rest.get(..rest.iter().position(|b| *b == 0)?)
     }
@@ -142,8 +172,9 @@ mod tests {
     use super::*;
 
     /// struct outer { int a; struct { long b; }; const inner_t c; int d:3; }; typedef struct inner { int x; int y; } inner_t;
+    /// enum e { A = 7, B = 9 }; typedef void (*f)(int, int);
     fn sample() -> Vec<u8> {
-        let strings = b"\0int\0outer\0a\0b\0c\0d\0inner\0inner_t\0x\0y\0";
+        let strings = b"\0int\0outer\0a\0b\0c\0d\0inner\0inner_t\0x\0y\0e\0A\0B\0f\0";
         let at = |name: &str| {
             let needle = [b"\0", name.as_bytes(), b"\0"].concat();
             u32::try_from(strings.windows(needle.len()).position(|w| w == needle).unwrap() + 1).unwrap()
@@ -157,6 +188,10 @@ mod tests {
             vec![0, info(CONST, 0), 4],                                           // 5
             vec![at("outer"), info(STRUCT, 4) | 1 << 31, 28],                     // 6
             vec![at("a"), 1, 0, 0, 2, 64, at("c"), 5, 128, at("d"), 1, 3 << 24 | 192],
+            vec![at("e"), info(ENUM, 2), 4, at("A"), 7, at("B"), 9], // 7
+            vec![0, info(FUNC_PROTO, 2), 0, 0, 1, 0, 1],             // 8
+            vec![0, info(PTR, 0), 8],                                // 9
+            vec![at("f"), info(TYPEDEF, 0), 9],                      // 10
         ]
         .concat();
         let types: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
@@ -182,15 +217,25 @@ mod tests {
         assert_eq!(btf.offset_of("none", &["a"]), None);
     }
 
+    #[test]
+    fn names_of_numbers_and_numbers_of_parameters() {
+        let data = sample();
+        let btf = Btf::parse(&data).unwrap();
+        assert_eq!(btf.enumerators("e"), Some(vec![("A", 7), ("B", 9)]));
+        assert_eq!(btf.enumerators("outer"), None);
+        assert_eq!(btf.parameters("f"), Some(2));
+        assert_eq!(btf.parameters("inner_t"), None);
+    }
+
     proptest! {
         #[test]
-        fn damaged_data_never_panics(at in 0_usize..300, value: u8, cut in 0_usize..400) {
+        fn damaged_data_never_panics(at in 0_usize..400, value: u8, cut in 0_usize..500) {
             let mut data = sample();
             let len = data.len();
             data[at % len] = value;
             data.truncate(cut);
             if let Some(btf) = Btf::parse(&data) {
-                let _ = btf.offset_of("outer", &["c", "y"]);
+                let _ = (btf.offset_of("outer", &["c", "y"]), btf.enumerators("e"), btf.parameters("f"));
             }
         }
     }

@@ -1,16 +1,17 @@
 //! Records of the ring buffer as observations. Pure: bytes in, an observation or a reason out.
 
 use std::mem::size_of;
+use std::sync::Arc;
 
 use synspan_ebpf::record::{
-    EGRESS, ErrorRecord, Header, INGRESS, KIND_ERROR, KIND_PROCESS, KIND_SEGMENT, KIND_SOCKET, OPTION_TIMESTAMP,
-    OPTION_WSCALE, ProcessRecord, STEP_ACTIVE_ESTABLISHED, STEP_CONNECT, STEP_PASSIVE_ESTABLISHED, STEP_RTO,
-    STEP_STATE, SegmentRecord, SocketRecord,
+    CallRecord, DroppedRecord, EGRESS, ErrorRecord, Header, INGRESS, IcmpRecord, KIND_CALL, KIND_DROP, KIND_ERROR,
+    KIND_ICMP, KIND_PROCESS, KIND_SEGMENT, KIND_SOCKET, NO_REASON, OPTION_TIMESTAMP, OPTION_WSCALE, ProcessRecord,
+    STEP_ACTIVE_ESTABLISHED, STEP_CONNECT, STEP_PASSIVE_ESTABLISHED, STEP_RTO, STEP_STATE, SegmentRecord, SocketRecord,
 };
 
 use crate::capture::observation::{
-    Direction, Flags, Mono, Observation, Process, ProcessStep, Segment, SocketError, SocketNumbers, SocketStep, Step,
-    TcpState, Timestamps, What,
+    CallFailed, Direction, Dropped, Flags, IcmpError, Mono, Observation, Process, ProcessStep, Segment, SocketError,
+    SocketNumbers, SocketStep, Step, TcpState, Timestamps, What,
 };
 use crate::capture::tuple::{Addr, Endpoint, Tuple};
 
@@ -43,6 +44,27 @@ pub enum DecodeError {
     },
 }
 
+/// Gives names to what the kernel tells by number.
+pub trait Names {
+    /// Why a packet was dropped: the name in `enum skb_drop_reason` without its prefix.
+    fn reason(&mut self, number: u32) -> Option<Arc<str>>;
+    /// Where: the function that an address in the kernel is in.
+    fn place(&mut self, address: u64) -> Option<Arc<str>>;
+}
+
+/// Knows no names.
+struct Nameless;
+
+impl Names for Nameless {
+    fn reason(&mut self, _: u32) -> Option<Arc<str>> {
+        None
+    }
+
+    fn place(&mut self, _: u64) -> Option<Arc<str>> {
+        None
+    }
+}
+
 /// Record types: nothing but integers and arrays of them, so any bytes of the right number are one.
 ///
 /// # Safety
@@ -70,12 +92,34 @@ unsafe impl Record for ErrorRecord {
     const KIND: u16 = KIND_ERROR;
 }
 
-/// Reads one record.
+// SAFETY: as above.
+unsafe impl Record for DroppedRecord {
+    const KIND: u16 = KIND_DROP;
+}
+// SAFETY: as above.
+unsafe impl Record for CallRecord {
+    const KIND: u16 = KIND_CALL;
+}
+// SAFETY: as above.
+unsafe impl Record for IcmpRecord {
+    const KIND: u16 = KIND_ICMP;
+}
+
+/// Reads one record, with no names for what the kernel tells by number.
 ///
 /// # Errors
 ///
 /// [`DecodeError`] for anything that the programs do not write.
 pub fn decode(bytes: &[u8]) -> Result<Observation, DecodeError> {
+    decode_named(bytes, &mut Nameless)
+}
+
+/// Reads one record.
+///
+/// # Errors
+///
+/// [`DecodeError`] for anything that the programs do not write.
+pub fn decode_named(bytes: &[u8], names: &mut impl Names) -> Result<Observation, DecodeError> {
     let kind = match (bytes.get(8..10), bytes.len() >= size_of::<Header>()) {
         (Some(&[a, b]), true) => u16::from_ne_bytes([a, b]),
         _ => return Err(DecodeError::Size { kind: 0, found: bytes.len(), expected: size_of::<Header>() }),
@@ -96,6 +140,19 @@ pub fn decode(bytes: &[u8]) -> Result<Observation, DecodeError> {
         KIND_ERROR => {
             let record: ErrorRecord = read(bytes)?;
             (record.header, What::Error(error(&record)?))
+        }
+        KIND_DROP => {
+            let record: DroppedRecord = read(bytes)?;
+            (record.header, What::Dropped(dropped(&record, names)))
+        }
+        KIND_CALL => {
+            let record: CallRecord = read(bytes)?;
+            let errno = errno(record.errno)?;
+            (record.header, What::CallFailed(CallFailed { pid: record.pid, tid: record.tid, errno }))
+        }
+        KIND_ICMP => {
+            let record: IcmpRecord = read(bytes)?;
+            (record.header, What::Icmp(icmp(&record)?))
         }
         other => return Err(DecodeError::Kind(other)),
     };
@@ -183,14 +240,9 @@ fn state(field: &'static str, value: u8) -> Result<TcpState, DecodeError> {
 }
 
 fn segment(record: &SegmentRecord) -> Result<Segment, DecodeError> {
-    let direction = match record.direction {
-        INGRESS => Direction::Ingress,
-        EGRESS => Direction::Egress,
-        other => return Err(DecodeError::Value { field: "direction", value: other.into() }),
-    };
     Ok(Segment {
         ifindex: record.ifindex,
-        direction,
+        direction: direction(record.direction)?,
         tuple: Tuple {
             src: Endpoint { addr: Addr(record.source_address), port: record.source_port },
             dst: Endpoint { addr: Addr(record.destination_address), port: record.destination_port },
@@ -209,198 +261,55 @@ fn segment(record: &SegmentRecord) -> Result<Segment, DecodeError> {
     })
 }
 
-fn error(record: &ErrorRecord) -> Result<SocketError, DecodeError> {
-    match i32::try_from(record.errno) {
-        Ok(errno) if record.errno != 0 && record.errno <= MAX_ERRNO => Ok(SocketError { cookie: record.cookie, errno }),
-        _ => Err(DecodeError::Value { field: "errno", value: record.errno }),
+fn direction(value: u8) -> Result<Direction, DecodeError> {
+    match value {
+        INGRESS => Ok(Direction::Ingress),
+        EGRESS => Ok(Direction::Egress),
+        other => Err(DecodeError::Value { field: "direction", value: other.into() }),
     }
+}
+
+fn error(record: &ErrorRecord) -> Result<SocketError, DecodeError> {
+    Ok(SocketError { cookie: record.cookie, errno: errno(record.errno)? })
+}
+
+fn errno(value: u32) -> Result<i32, DecodeError> {
+    match i32::try_from(value) {
+        Ok(errno) if value != 0 && value <= MAX_ERRNO => Ok(errno),
+        _ => Err(DecodeError::Value { field: "errno", value }),
+    }
+}
+
+fn dropped(record: &DroppedRecord, names: &mut impl Names) -> Dropped {
+    Dropped {
+        netns: record.netns_cookie,
+        ifindex: record.ifindex,
+        tuple: Tuple {
+            src: Endpoint { addr: Addr(record.source_address), port: record.source_port },
+            dst: Endpoint { addr: Addr(record.destination_address), port: record.destination_port },
+        },
+        flags: Flags(record.flags),
+        seq: record.seq,
+        ack: record.ack,
+        reason: if record.reason == NO_REASON { None } else { names.reason(record.reason) },
+        place: names.place(record.location),
+    }
+}
+
+fn icmp(record: &IcmpRecord) -> Result<IcmpError, DecodeError> {
+    Ok(IcmpError {
+        ifindex: record.ifindex,
+        direction: direction(record.direction)?,
+        from: Addr(record.from_address),
+        tuple: Tuple {
+            src: Endpoint { addr: Addr(record.source_address), port: record.source_port },
+            dst: Endpoint { addr: Addr(record.destination_address), port: record.destination_port },
+        },
+        seq: record.seq,
+        kind: record.icmp_type,
+        code: record.code,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn bytes_of<T: Record>(record: &T) -> Vec<u8> {
-        // SAFETY: a record has no padding, so all of its bytes are initialized.
-        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast::<u8>(), size_of::<T>()) }.to_vec()
-    }
-
-    fn header<T: Record>() -> Header {
-        Header { time_ns: 77, kind: T::KIND, size: u16::try_from(size_of::<T>()).unwrap(), reserved: 0 }
-    }
-
-    fn v4(last: u8) -> [u8; 16] {
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 244, 1, last]
-    }
-
-    fn segment_record() -> SegmentRecord {
-        SegmentRecord {
-            header: header::<SegmentRecord>(),
-            cookie: 9,
-            source_address: v4(12),
-            destination_address: v4(20),
-            ifindex: 3,
-            seq: 225_467_756,
-            ack: 0,
-            tsval: 5,
-            tsecr: 6,
-            payload: 0,
-            source_port: 34732,
-            destination_port: 8443,
-            window: 64240,
-            mss: 1460,
-            flags: Flags::SYN,
-            direction: INGRESS,
-            ttl: 64,
-            options: OPTION_TIMESTAMP | OPTION_WSCALE,
-            wscale: 7,
-            reserved: [0; 3],
-        }
-    }
-
-    fn socket_record(step: u8) -> SocketRecord {
-        SocketRecord {
-            header: header::<SocketRecord>(),
-            cookie: 1,
-            netns_cookie: 2,
-            bytes_acked: 3,
-            bytes_received: 4,
-            local_address: v4(12),
-            remote_address: v4(20),
-            local_port: 34732,
-            remote_port: 8443,
-            step,
-            state_old: 1,
-            state_new: 4,
-            reserved: 0,
-            snd_nxt: 5,
-            snd_una: 6,
-            rcv_nxt: 7,
-            srtt_us: 8,
-            total_retrans: 9,
-            segs_in: 10,
-            segs_out: 11,
-            args: [1, 4, 0],
-        }
-    }
-
-    #[test]
-    fn a_syn() {
-        let found = decode(&bytes_of(&segment_record())).unwrap();
-        assert_eq!(found.time, Mono(77));
-        let What::Segment(segment) = found.what else { panic!("{found:?}") };
-        assert_eq!(segment.tuple.to_string(), "10.244.1.12:34732 > 10.244.1.20:8443");
-        assert_eq!(segment.timestamps, Some(Timestamps { val: 5, ecr: 6 }));
-        assert_eq!((segment.wscale, segment.mss, segment.cookie), (Some(7), 1460, Some(9)));
-        assert!(segment.flags.syn() && !segment.flags.ack());
-    }
-
-    #[test]
-    fn options_and_a_cookie_that_are_absent() {
-        let record = SegmentRecord { options: 0, cookie: 0, direction: EGRESS, ..segment_record() };
-        let What::Segment(segment) = decode(&bytes_of(&record)).unwrap().what else { panic!() };
-        assert_eq!((segment.timestamps, segment.wscale, segment.cookie), (None, None, None));
-        assert_eq!(segment.direction, Direction::Egress);
-    }
-
-    #[test]
-    fn the_steps_of_a_socket() {
-        for (step, expected) in [
-            (STEP_CONNECT, Step::Connect),
-            (STEP_ACTIVE_ESTABLISHED, Step::ActiveEstablished),
-            (STEP_PASSIVE_ESTABLISHED, Step::PassiveEstablished),
-            (STEP_RTO, Step::Rto { gave_up: false }),
-            (STEP_STATE, Step::State { from: TcpState::Established, to: TcpState::FinWait1 }),
-        ] {
-            let What::Socket(found) = decode(&bytes_of(&socket_record(step))).unwrap().what else { panic!() };
-            assert_eq!(found.step, expected);
-            assert_eq!(found.numbers.bytes_received, 4);
-            assert_eq!(found.numbers.segs_out, 11);
-        }
-        let last = SocketRecord { args: [6, 200, 1], ..socket_record(STEP_RTO) };
-        let What::Socket(found) = decode(&bytes_of(&last)).unwrap().what else { panic!() };
-        assert_eq!(found.step, Step::Rto { gave_up: true });
-    }
-
-    #[test]
-    fn the_process_and_the_error() {
-        let record = ProcessRecord {
-            header: header::<ProcessRecord>(),
-            cookie: 1,
-            netns_cookie: 2,
-            cgroup_id: 3,
-            pid: 4,
-            tid: 5,
-            address: v4(1),
-            comm: *b"java\0\0\0\0\xd4zO\xba\xff\xff\xff\xff",
-            port: 443,
-            bound_port: 0,
-            family: 10,
-            reserved: 0,
-        };
-        let What::Process(found) = decode(&bytes_of(&record)).unwrap().what else { panic!() };
-        assert_eq!(found.asked.to_string(), "10.244.1.1:443");
-        assert_eq!(&found.process.comm, b"java\0\0\0\0\0\0\0\0\0\0\0\0");
-        assert_eq!((found.process.pid, found.process.tid, found.process.cgroup), (4, 5, 3));
-        let record = ErrorRecord { header: header::<ErrorRecord>(), cookie: 1, errno: 110, reserved: 0 };
-        assert_eq!(decode(&bytes_of(&record)).unwrap().what, What::Error(SocketError { cookie: 1, errno: 110 }));
-    }
-
-    #[test]
-    fn nonsense_is_refused_with_its_reason() {
-        let whole = bytes_of(&segment_record());
-        assert_eq!(decode(&[]), Err(DecodeError::Size { kind: 0, found: 0, expected: 16 }));
-        assert_eq!(
-            decode(&whole[..whole.len() - 1]),
-            Err(DecodeError::Size { kind: KIND_SEGMENT, found: 95, expected: 96 })
-        );
-        let mut longer = whole.clone();
-        longer.push(0);
-        assert!(matches!(decode(&longer), Err(DecodeError::Size { .. })));
-        let mut said = whole.clone();
-        said[10] = 95;
-        assert!(matches!(decode(&said), Err(DecodeError::Size { .. })));
-        let mut kind = whole;
-        kind[8..10].copy_from_slice(&9_u16.to_ne_bytes());
-        assert_eq!(decode(&kind), Err(DecodeError::Kind(9)));
-        let record = SegmentRecord { direction: 2, ..segment_record() };
-        assert_eq!(decode(&bytes_of(&record)), Err(DecodeError::Value { field: "direction", value: 2 }));
-        assert!(decode(&bytes_of(&socket_record(6))).is_err());
-        let record = SocketRecord { state_new: 99, ..socket_record(STEP_STATE) };
-        assert_eq!(decode(&bytes_of(&record)), Err(DecodeError::Value { field: "new state", value: 99 }));
-        for errno in [0, 4096, u32::MAX] {
-            let record = ErrorRecord { header: header::<ErrorRecord>(), cookie: 1, errno, reserved: 0 };
-            assert!(decode(&bytes_of(&record)).is_err());
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&bytes);
-        }
-
-        #[test]
-        fn random_records_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 128), which in 0_usize..4) {
-            let (kind, size) = [(KIND_PROCESS, 88_u16), (KIND_SOCKET, 128), (KIND_SEGMENT, 96), (KIND_ERROR, 32)][which];
-            bytes.truncate(usize::from(size));
-            bytes[8..10].copy_from_slice(&kind.to_ne_bytes());
-            bytes[10..12].copy_from_slice(&size.to_ne_bytes());
-            if let Err(e) = decode(&bytes) {
-                prop_assert!(matches!(e, DecodeError::Value { .. }), "{e}");
-            }
-        }
-
-        #[test]
-        fn a_segment_keeps_its_numbers(seq: u32, ack: u32, payload: u32, port: u16, window: u16, flags: u8) {
-            let record = SegmentRecord { seq, ack, payload, source_port: port, window, flags, ..segment_record() };
-            let What::Segment(found) = decode(&bytes_of(&record)).unwrap().what else { panic!() };
-            prop_assert_eq!(
-                (found.seq, found.ack, found.payload, found.tuple.src.port, found.window, found.flags),
-                (seq, ack, payload, port, window, Flags(flags))
-            );
-        }
-    }
-}
+mod tests;

@@ -9,11 +9,12 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use synspan_ebpf::record::{POINT_NODE, POINT_OVERLAY, POINT_POD};
 
 use super::classify::{Tables, classify};
 use super::hook::{Hook, attach_clsact, attach_tcx};
 use super::netlink::Socket;
-use super::object::{EGRESS, INGRESS};
+use super::object::{EGRESS, INGRESS, KindMap};
 use super::options::{AttachMode, InterfaceRules};
 use super::reader::{Shared, now};
 use super::tables;
@@ -38,6 +39,8 @@ pub struct Follower {
     pub pace: Duration,
     pub ingress: OwnedFd,
     pub egress: OwnedFd,
+    /// Where the programs look up what an interface is.
+    pub kinds: KindMap,
     pub shared: Arc<Shared>,
     pub changes: Sender<(Mono, InterfaceChange)>,
     pub requests: Socket,
@@ -212,6 +215,7 @@ impl Follow {
                 Some(watched) => {
                     tracing::info!(interface = %interface.name, index, kind = interface.kind.as_str(), "interface changed");
                     watched.interface = interface.clone();
+                    publish_kind(&mut self.with.kinds, index, &interface);
                     self.tell(index, Some(interface));
                 }
                 None => {
@@ -223,6 +227,7 @@ impl Follow {
                         old: !self.started,
                     };
                     self.watched.insert(index, watched);
+                    publish_kind(&mut self.with.kinds, index, &interface);
                     self.tell(index, Some(interface));
                 }
             }
@@ -299,6 +304,8 @@ impl Follow {
         let Some(watched) = self.watched.remove(&index) else { return };
         tracing::debug!(interface = %watched.interface.name, index, "interface is watched no more");
         drop(watched);
+        // It may not be there; either way it is not there now.
+        let _ = self.with.kinds.remove(&index);
         self.tell(index, None);
         self.publish();
     }
@@ -337,6 +344,18 @@ impl Follow {
             detach(&mut self.with.requests, hook, &interface);
         }
         self.publish();
+    }
+}
+
+/// Tells the programs what an interface is, before they are attached to it.
+fn publish_kind(kinds: &mut KindMap, index: u32, interface: &Interface) {
+    let kind = match interface.kind {
+        PointKind::PodNic => POINT_POD,
+        PointKind::NodeNic => POINT_NODE,
+        PointKind::Overlay => POINT_OVERLAY,
+    };
+    if let Err(error) = kinds.insert(index, kind, 0) {
+        tracing::warn!(interface = %interface.name, %error, "the programs do not know what it is: SYNs that come in there count as this node's own");
     }
 }
 

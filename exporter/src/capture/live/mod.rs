@@ -1,10 +1,11 @@
 //! Live capture: the eBPF programs loaded and attached, interfaces followed, records decoded.
 //!
-//! Two threads: one follows the interfaces ([`follow`](self)), one empties the ring buffer and calls
-//! the [`Sink`]. All that is attached ends with the process, except filters at clsact (kernels below
+//! Two threads: one follows the interfaces ([`follow`](self)), one empties the ring buffers and calls
+//! the [`Sink`]. A third sleeps until somebody wants to know what connect() returns. All that is attached ends with the process, except filters at clsact (kernels below
 //! 6.6), which the next start or [`clean::remove_leftovers`] takes away.
 
 mod btf;
+mod calls;
 mod cgroup;
 mod classify;
 pub mod clean;
@@ -12,6 +13,9 @@ mod clsact;
 mod decode;
 mod follow;
 mod hook;
+mod inbound;
+mod layout;
+mod names;
 mod netlink;
 mod object;
 mod options;
@@ -32,12 +36,13 @@ use aya::{Ebpf, EbpfError};
 use synspan_ebpf::record::counter;
 
 pub use cgroup::find_mount as cgroup2_mount;
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, Names, decode, decode_named};
 pub use options::{AttachMode, InterfaceRules, Options};
 pub use reader::{Sink, now as monotonic};
 
 use cgroup::Root;
 use follow::Follower;
+use inbound::Sums;
 use netlink::Socket;
 use reader::{Reader, Shared};
 
@@ -145,6 +150,12 @@ pub struct Features {
     pub error_tracepoint: Feature,
     /// The network namespace of a socket's steps.
     pub netns_cookie: Feature,
+    /// Segments of attempts that the kernel drops.
+    pub drops: Feature,
+    /// Why it drops them.
+    pub drop_reasons: Feature,
+    /// What connect() returns, while that is asked for.
+    pub call_results: Feature,
     /// Filters of an earlier agent that were taken away, or why that failed.
     pub leftovers: Result<Vec<String>, String>,
 }
@@ -154,6 +165,14 @@ pub struct Features {
 pub struct Counters {
     /// Records that found the ring buffer full.
     pub lost: u64,
+    /// Records of attempts from outside that found their ring buffer full, or no room in their budget.
+    pub lost_inbound: u64,
+    /// Dropped segments beyond the budget for telling of them.
+    pub drops_untold: u64,
+    /// SYNs from outside that were summed and not told one by one.
+    pub summed: u64,
+    /// Those of them whose listener is not known, since too many had such.
+    pub summed_unplaced: u64,
     /// Pending SYNs whose slot was taken by another before they were answered: a stale ACK to them is not seen.
     pub pending_overwritten: u64,
     /// Segments whose headers could not be read.
@@ -178,6 +197,10 @@ impl CounterReader {
         let shared = &self.0;
         Counters {
             lost: shared.counter(counter::LOST_RING),
+            lost_inbound: shared.counter(counter::LOST_INBOUND),
+            drops_untold: shared.counter(counter::DROPS_UNTOLD),
+            summed: shared.counter(counter::SUMMED),
+            summed_unplaced: shared.counter(counter::SUMMED_UNPLACED),
             pending_overwritten: shared.counter(counter::PENDING_OVERWRITTEN),
             unreadable: shared.counter(counter::UNREADABLE),
             undecodable: shared.undecodable.load(Ordering::Relaxed),
@@ -264,6 +287,9 @@ impl Capture {
             attach,
             error_tracepoint: object.error_tracepoint,
             netns_cookie: object.netns_cookie,
+            drops: object.drops,
+            drop_reasons: object.drop_reasons,
+            call_results: object.call_results,
             leftovers,
         };
         let shared = Arc::new(Shared {
@@ -275,12 +301,16 @@ impl Capture {
         });
         let (sender, changes) = mpsc::channel();
         let reader = Reader {
-            ring: object.ring,
+            own: object.ring,
+            inbound: object.inbound,
+            names: object.names,
+            sums: Sums::new(object.sums),
+            calls: object.calls,
             shared: shared.clone(),
             changes,
             exclude: options.exclude,
             sink: sink(&features),
-            lost: 0,
+            told: Default::default(),
             going: Default::default(),
         };
         let mut capture =
@@ -292,6 +322,7 @@ impl Capture {
             pace: Duration::from_secs(1) / options.attach_per_second.max(1),
             ingress: object.ingress,
             egress: object.egress,
+            kinds: object.kinds,
             shared,
             changes: sender,
             requests: Socket::open(0)?,
@@ -327,7 +358,7 @@ impl Capture {
         if let Some(interfaces) = self.interfaces.take() {
             interfaces.stop();
         }
-        // Drops the links of the cgroup and the tracepoint.
+        // Drops the links of the cgroup and the raw tracepoints.
         drop(self.ebpf.take());
         if let Some(reader) = self.reader.take() {
             reader.stop();

@@ -1,15 +1,20 @@
 //! The eBPF object: loaded, and attached where there is one place for the whole machine.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, RawTracePoint, SchedClassifier, SockOps};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{
+    CgroupAttachMode, CgroupSockAddr, ProgramError, ProgramFd, RawTracePoint, SchedClassifier, SockOps, TracePoint,
+};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use nix::unistd::{SysconfVar, sysconf};
+use synspan_ebpf::record::NO_REASON;
 
-use super::btf::Btf;
+use super::calls::Calls;
 use super::cgroup::Root;
+use super::inbound::SumMap;
+use super::layout::Layout;
+use super::names::KernelNames;
 use super::{Feature, StartError};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/synspan.bpf.o"));
@@ -22,9 +27,17 @@ const SOCKOPS: &str = "synspan_sockops";
 const CONNECT: [&str; 2] = ["synspan_conn4", "synspan_conn6"];
 const ERROR: &str = "synspan_skerr";
 const ERROR_TRACEPOINT: &str = "inet_sk_error_report";
+const DROP: &str = "synspan_drop";
+const DROP_TRACEPOINT: &str = "kfree_skb";
+const CALL: &str = "synspan_connret";
+
+/// The ring of what comes from outside, as a part of the other.
+const INBOUND_PART: u32 = 4;
 
 /// The per-CPU counters (`synspan_ebpf::record::counter`).
 pub type CounterMap = PerCpuArray<MapData, u64>;
+/// What each interface is to the node (`synspan_ebpf::record::POINT_*`), by index.
+pub type KindMap = HashMap<MapData, u32, u32>;
 
 /// What was loaded.
 pub struct Object {
@@ -32,6 +45,16 @@ pub struct Object {
     pub ebpf: Ebpf,
     /// The records.
     pub ring: RingBuf<MapData>,
+    /// Those of segments of attempts from outside.
+    pub inbound: RingBuf<MapData>,
+    /// SYNs from outside that are only summed.
+    pub sums: SumMap,
+    /// What each interface is to the node.
+    pub kinds: KindMap,
+    /// The names of what the kernel tells by number.
+    pub names: KernelNames,
+    /// What connect() returns, where it can be watched.
+    pub calls: Option<Calls>,
     /// The counters.
     pub counters: CounterMap,
     /// The program of ingress hooks.
@@ -42,14 +65,12 @@ pub struct Object {
     pub error_tracepoint: Feature,
     /// Whether a socket's steps carry its network namespace.
     pub netns_cookie: Feature,
-}
-
-/// Where the fields of `struct sock` are that the error tracepoint's program reads.
-#[derive(Clone, Copy, Default)]
-struct Offsets {
-    protocol: u32,
-    cookie: u32,
-    error: u32,
+    /// Whether dropped segments are seen.
+    pub drops: Feature,
+    /// Whether they carry the kernel's reason.
+    pub drop_reasons: Feature,
+    /// Whether what connect() returns can be watched.
+    pub call_results: Feature,
 }
 
 /// Loads the object and attaches the programs of the cgroup and the tracepoint.
@@ -59,13 +80,13 @@ struct Offsets {
 /// [`StartError::Load`] and [`StartError::Attach`]. The tracepoint is no condition.
 pub fn load(ring_bytes: u32, root: &Root) -> Result<Object, StartError> {
     raise_memlock();
-    let offsets = offsets();
+    let layout = Layout::read();
     // The helper is there or not; asking the verifier is surer than comparing version numbers.
-    let (mut ebpf, netns_cookie) = match build(ring_bytes, offsets, true) {
+    let (mut ebpf, netns_cookie) = match build(ring_bytes, &layout, true) {
         Ok(ebpf) => (ebpf, Feature::Present),
         Err(_) => {
             let why = "bpf_get_netns_cookie in sock_ops needs kernel 5.15".to_owned();
-            (build(ring_bytes, offsets, false)?, Feature::Absent(why))
+            (build(ring_bytes, &layout, false)?, Feature::Absent(why))
         }
     };
     for name in CONNECT {
@@ -74,37 +95,85 @@ pub fn load(ring_bytes: u32, root: &Root) -> Result<Object, StartError> {
     }
     let sockops: &mut SockOps = program(&mut ebpf, SOCKOPS)?;
     sockops.attach(root, CgroupAttachMode::Single).map_err(|source| attach_error(SOCKOPS, source))?;
-    let error_tracepoint = match offsets {
-        None => Feature::Absent("no field offsets: /sys/kernel/btf/vmlinux is missing or not understood".to_owned()),
-        Some(_) => match attach_tracepoint(&mut ebpf) {
-            Ok(()) => Feature::Present,
-            Err(e) => Feature::Absent(format!("tracepoint {ERROR_TRACEPOINT} (kernel 5.14): {}", chain(&e))),
-        },
+    let error_tracepoint =
+        tracepoint(&mut ebpf, ERROR, ERROR_TRACEPOINT, layout.socket.is_some(), "inet_sk_error_report (kernel 5.14)");
+    let drops = tracepoint(&mut ebpf, DROP, DROP_TRACEPOINT, layout.packet.is_some(), DROP_TRACEPOINT);
+    let drop_reasons = match (&drops, layout.packet) {
+        (Feature::Present, Some(packet)) if packet.has_reasons => Feature::Present,
+        (Feature::Present, _) => Feature::Absent("the kernel gives reasons from 5.17 on".to_owned()),
+        (absent, _) => absent.clone(),
+    };
+    let (calls, call_results) = match calls(&mut ebpf) {
+        Ok(calls) => (Some(calls), Feature::Present),
+        Err(why) => (None, Feature::Absent(format!("tracepoint sys_exit_connect: {why}"))),
     };
     let ingress = descriptor(&mut ebpf, INGRESS)?;
     let egress = descriptor(&mut ebpf, EGRESS)?;
-    let ring = RingBuf::try_from(map(&mut ebpf, "RECORDS")?).map_err(|e| StartError::load(e.into()))?;
-    let counters = PerCpuArray::try_from(map(&mut ebpf, "COUNTERS")?).map_err(|e| StartError::load(e.into()))?;
-    Ok(Object { ebpf, ring, counters, ingress, egress, error_tracepoint, netns_cookie })
+    let failed = |e: aya::maps::MapError| StartError::load(e.into());
+    let ring = RingBuf::try_from(map(&mut ebpf, "RECORDS")?).map_err(failed)?;
+    let inbound = RingBuf::try_from(map(&mut ebpf, "RECORDS_IN")?).map_err(failed)?;
+    let counters = PerCpuArray::try_from(map(&mut ebpf, "COUNTERS")?).map_err(failed)?;
+    let sums = PerCpuArray::try_from(map(&mut ebpf, "SUMS")?).map_err(failed)?;
+    let kinds = HashMap::try_from(map(&mut ebpf, "KINDS")?).map_err(failed)?;
+    let names = KernelNames::new(layout.reasons);
+    Ok(Object {
+        ebpf,
+        ring,
+        inbound,
+        sums,
+        kinds,
+        names,
+        calls,
+        counters,
+        ingress,
+        egress,
+        error_tracepoint,
+        netns_cookie,
+        drops,
+        drop_reasons,
+        call_results,
+    })
 }
 
 /// Creates the maps and loads the programs that must be there.
-fn build(ring_bytes: u32, offsets: Option<Offsets>, netns_cookie: bool) -> Result<Ebpf, StartError> {
+fn build(ring_bytes: u32, layout: &Layout, netns_cookie: bool) -> Result<Ebpf, StartError> {
     let ring_bytes = ring_size(ring_bytes);
-    let half = u64::from(ring_bytes / 2);
+    let inbound_bytes = ring_size(ring_bytes / INBOUND_PART);
+    let (half, inbound_half) = (u64::from(ring_bytes / 2), u64::from(inbound_bytes / 2));
     let seed: u64 = rand::random();
     let netns_cookie = u32::from(netns_cookie);
-    let offsets = offsets.unwrap_or_default();
-    let mut ebpf = EbpfLoader::new()
+    let socket = layout.socket.unwrap_or_default();
+    let packet = layout.packet.unwrap_or_default();
+    let has_reasons = u32::from(packet.has_reasons);
+    let (not_yet, consumed) = (packet.not_yet.unwrap_or(NO_REASON), packet.consumed.unwrap_or(NO_REASON));
+    let mut loader = EbpfLoader::new();
+    loader
         .map_max_entries("RECORDS", ring_bytes)
+        .map_max_entries("RECORDS_IN", inbound_bytes)
         .override_global("RING_HALF", &half, true)
-        .override_global("HASH_SEED", &seed, true)
-        .override_global("NETNS_COOKIE", &netns_cookie, true)
-        .override_global("SK_PROTOCOL", &offsets.protocol, true)
-        .override_global("SK_COOKIE", &offsets.cookie, true)
-        .override_global("SK_ERR", &offsets.error, true)
-        .load(OBJECT)
-        .map_err(StartError::load)?;
+        .override_global("RING_IN_HALF", &inbound_half, true)
+        .override_global("HASH_SEED", &seed, true);
+    for (name, value) in [
+        ("NETNS_COOKIE", &netns_cookie),
+        ("SK_PROTOCOL", &socket.protocol),
+        ("SK_COOKIE", &socket.cookie),
+        ("SK_ERR", &socket.error),
+        ("DROP_REASONS", &has_reasons),
+        ("DROP_NOT_YET", &not_yet),
+        ("DROP_CONSUMED", &consumed),
+        ("SKB_PROTOCOL", &packet.protocol),
+        ("SKB_NETWORK", &packet.network_header),
+        ("SKB_HEAD", &packet.head),
+        ("SKB_DEV", &packet.device),
+        ("SKB_SK", &packet.socket),
+        ("DEV_IFINDEX", &packet.device_ifindex),
+        ("DEV_NET", &packet.device_net),
+        ("SK_NET", &packet.socket_net),
+        ("NET_COOKIE", &packet.net_cookie),
+    ] {
+        loader.override_global(name, value, true);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(StartError::load)?;
     let failed = |e: ProgramError| StartError::load(e.into());
     for name in CONNECT {
         program::<CgroupSockAddr>(&mut ebpf, name)?.load().map_err(failed)?;
@@ -116,27 +185,40 @@ fn build(ring_bytes: u32, offsets: Option<Offsets>, netns_cookie: bool) -> Resul
     Ok(ebpf)
 }
 
-fn attach_tracepoint(ebpf: &mut Ebpf) -> Result<(), StartError> {
-    let program: &mut RawTracePoint = program(ebpf, ERROR)?;
-    program.load().map_err(|e| StartError::load(e.into()))?;
-    program.attach(ERROR_TRACEPOINT).map_err(|source| attach_error(ERROR, source))?;
-    Ok(())
+/// Loads and attaches a program that is no condition, at a raw tracepoint.
+fn tracepoint(ebpf: &mut Ebpf, name: &'static str, at: &str, layout_known: bool, what: &str) -> Feature {
+    let mut attach = || -> Result<(), StartError> {
+        let program: &mut RawTracePoint = program(ebpf, name)?;
+        program.load().map_err(|e| StartError::load(e.into()))?;
+        program.attach(at).map_err(|source| attach_error(name, source))?;
+        Ok(())
+    };
+    if !layout_known {
+        return Feature::Absent("no field offsets: /sys/kernel/btf/vmlinux is missing or not understood".to_owned());
+    }
+    match attach() {
+        Ok(()) => Feature::Present,
+        Err(e) => Feature::Absent(format!("tracepoint {what}: {}", chain(&e))),
+    }
+}
+
+/// Loads the program that sees what connect() returns, and makes ready to attach it when it is wanted.
+fn calls(ebpf: &mut Ebpf) -> Result<Calls, String> {
+    let watching = map(ebpf, "WATCHING").map_err(|e| chain(&e))?;
+    let watching = Array::try_from(watching).map_err(|e| chain(&e))?;
+    let program: &mut TracePoint = program(ebpf, CALL).map_err(|e| chain(&e))?;
+    program.load().map_err(|e| chain(&e))?;
+    let fd = program
+        .fd()
+        .map_err(|e| chain(&e))
+        .and_then(|fd: &ProgramFd| fd.as_fd().try_clone_to_owned().map_err(|e| e.to_string()))?;
+    Calls::prepare(fd, watching).map_err(|e| e.to_string())
 }
 
 /// A power of two, and a page at least: what the kernel takes.
 fn ring_size(bytes: u32) -> u32 {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|p| u32::try_from(p).ok()).unwrap_or(4096);
     bytes.clamp(page, 1 << 30).checked_next_power_of_two().unwrap_or(1 << 30)
-}
-
-fn offsets() -> Option<Offsets> {
-    let data = fs::read("/sys/kernel/btf/vmlinux").ok()?;
-    let btf = Btf::parse(&data)?;
-    Some(Offsets {
-        protocol: btf.offset_of("sock", &["sk_protocol"])?,
-        cookie: btf.offset_of("sock", &["__sk_common", "skc_cookie"])?,
-        error: btf.offset_of("sock", &["sk_err"])?,
-    })
 }
 
 fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, StartError>

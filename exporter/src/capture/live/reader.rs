@@ -1,4 +1,4 @@
-//! The thread that empties the ring buffer and hands observations on.
+//! The thread that empties the ring buffers and hands observations on.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,10 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::time::{ClockId, clock_gettime};
 use synspan_ebpf::record::counter;
 
-use super::decode::decode;
+use super::calls::Calls;
+use super::decode::decode_named;
+use super::inbound::Sums;
+use super::names::KernelNames;
 use super::object::CounterMap;
 use crate::capture::observation::{InterfaceChange, Lost, Mono, Observation, What};
 use crate::capture::question::Question;
@@ -22,8 +25,10 @@ use crate::capture::tuple::Addr;
 
 /// How often the ring is emptied; the programs wake the reader before, when it is half full.
 const PERIOD: Duration = Duration::from_millis(10);
-/// Most records handed on at once.
+/// Most records of a ring handed on at once.
 const BATCH: usize = 512;
+/// How often it is asked whether SYNs from outside were summed.
+const SUMS_PERIOD: Duration = Duration::from_secs(1);
 
 const RING: u64 = 0;
 const STOP: u64 = 1;
@@ -70,14 +75,32 @@ pub fn now() -> Mono {
 
 /// The reader's state.
 pub struct Reader<S> {
-    pub ring: RingBuf<MapData>,
+    /// The records of this node's own attempts, and all that is no segment.
+    pub own: RingBuf<MapData>,
+    /// The records of segments of attempts from outside.
+    pub inbound: RingBuf<MapData>,
+    pub names: KernelNames,
+    pub sums: Sums,
+    /// Watches what connect() returns; none where that cannot be.
+    pub calls: Option<Calls>,
     pub shared: Arc<Shared>,
     pub changes: Receiver<(Mono, InterfaceChange)>,
     pub exclude: Vec<IpNet>,
     pub sink: S,
-    pub lost: u64,
+    pub told: Told,
     /// Interfaces that went: told only after one more look into the ring, where segments of theirs may be.
     pub going: BTreeMap<u32, Mono>,
+}
+
+/// Values of counters when they were told of last.
+#[derive(Default)]
+pub struct Told {
+    lost: u64,
+    lost_inbound: u64,
+    summed: u64,
+    summed_unplaced: u64,
+    /// When the sums were looked at.
+    sums_at: Mono,
 }
 
 impl<S: Sink> Reader<S> {
@@ -89,11 +112,13 @@ impl<S: Sink> Reader<S> {
     pub fn run(mut self, stop: &impl AsFd) -> io::Result<S> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         // Edge-triggered: a ring that is not empty would else wake us at once, again and again.
-        epoll.add(&self.ring, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, RING))?;
+        for ring in [&self.own, &self.inbound] {
+            epoll.add(ring, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, RING))?;
+        }
         epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
         let period = u16::try_from(PERIOD.as_millis()).unwrap_or(u16::MAX);
         loop {
-            let mut events = [EpollEvent::empty(); 2];
+            let mut events = [EpollEvent::empty(); 3];
             let ready = match epoll.wait(&mut events, period) {
                 Ok(ready) => ready,
                 Err(nix::Error::EINTR) => 0,
@@ -101,44 +126,74 @@ impl<S: Sink> Reader<S> {
             };
             self.empty();
             if events[..ready].iter().any(|e| e.data() == STOP) {
+                // Whatever was summed since.
+                self.told.sums_at = Mono::default();
                 self.empty();
                 return Ok(self.sink);
             }
         }
     }
 
-    /// Hands on all that is in the ring.
+    /// Hands on all that is in the rings.
     fn empty(&mut self) {
         let mut ticked = now();
         loop {
             let before = now();
             let mut batch = Vec::with_capacity(BATCH);
-            let drained = self.read(&mut batch);
+            // A socket's step is in the one ring, the SYN before it in the other: read in this order, what
+            // came before is there too.
+            let own = self.read(Side::Own, &mut batch);
+            let split = batch.len();
+            let inbound = self.read(Side::Inbound, &mut batch);
+            if split > 0 && split < batch.len() {
+                batch.sort_by_key(|observation| observation.time);
+            }
             let last = batch.last().map_or(before, |o| o.time);
             self.interfaces(&mut batch);
             self.losses(&mut batch, last);
+            self.sums(&mut batch, before);
             if !batch.is_empty() {
                 self.sink.observations(&batch);
             }
-            if drained {
-                self.sink.tick(before);
+            let left = [own, inbound].into_iter().flatten().min();
+            let Some(left) = left else {
+                self.tick(before);
                 return;
-            }
-            // Under load the ring is never empty; what is left in it is younger than the last record.
+            };
+            // Under load a ring is never empty; what is left in it is younger than its last record.
             if before.since(ticked) >= PERIOD {
                 ticked = before;
-                self.sink.tick(last.min(before));
+                self.tick(left.min(before));
             }
         }
     }
 
-    /// Reads a batch; true if the ring is empty now.
-    fn read(&mut self, batch: &mut Vec<Observation>) -> bool {
-        while batch.len() < BATCH {
-            let Some(record) = self.ring.next() else { return true };
-            match decode(&record) {
-                Ok(observation) if excluded(&self.exclude, &observation.what) => (),
-                Ok(observation) => batch.push(observation),
+    /// Tells the time, and takes questions.
+    fn tick(&mut self, time: Mono) {
+        self.sink.tick(time);
+        while let Some(question) = self.sink.question() {
+            if let (Question::WatchCalls, Some(calls)) = (question, &self.calls) {
+                calls.watch();
+            }
+        }
+    }
+
+    /// Reads a batch of a ring: none if it is empty now, else the time of the last record read.
+    fn read(&mut self, side: Side, batch: &mut Vec<Observation>) -> Option<Mono> {
+        let ring = match side {
+            Side::Own => &mut self.own,
+            Side::Inbound => &mut self.inbound,
+        };
+        let mut last = Mono::default();
+        for _ in 0..BATCH {
+            let record = ring.next()?;
+            match decode_named(&record, &mut self.names) {
+                Ok(observation) => {
+                    last = observation.time;
+                    if !excluded(&self.exclude, &observation.what) {
+                        batch.push(observation);
+                    }
+                }
                 Err(error) => {
                     if self.shared.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
                         tracing::error!(%error, "a record of the eBPF programs makes no sense; more of the kind are only counted");
@@ -146,7 +201,7 @@ impl<S: Sink> Reader<S> {
                 }
             }
         }
-        false
+        Some(last)
     }
 
     /// Puts what became of interfaces into its place. A change is sent before the first segment can be
@@ -177,11 +232,42 @@ impl<S: Sink> Reader<S> {
     /// Says what was lost up to here.
     fn losses(&mut self, batch: &mut Vec<Observation>, time: Mono) {
         let lost = self.shared.counter(counter::LOST_RING);
-        let count = lost.saturating_sub(self.lost);
-        if count > 0 {
-            self.lost = lost;
-            batch.push(Observation { time, what: What::Lost(Lost { count, inbound: false }) });
+        tell_loss(batch, time, false, lost, &mut self.told.lost);
+        let lost = self.shared.counter(counter::LOST_INBOUND);
+        tell_loss(batch, time, true, lost, &mut self.told.lost_inbound);
+    }
+
+    /// Says which SYNs from outside were only summed, from time to time while there are such.
+    fn sums(&mut self, batch: &mut Vec<Observation>, time: Mono) {
+        if time.since(self.told.sums_at) < SUMS_PERIOD {
+            return;
         }
+        self.told.sums_at = time;
+        let summed = self.shared.counter(counter::SUMMED);
+        if summed == self.told.summed {
+            return;
+        }
+        self.told.summed = summed;
+        let news = self.sums.news().into_iter().filter(|count| !excluded(&self.exclude, &What::Inbound(*count)));
+        batch.extend(news.map(|count| Observation { time, what: What::Inbound(count) }));
+        let unplaced = self.shared.counter(counter::SUMMED_UNPLACED);
+        tell_loss(batch, time, true, unplaced, &mut self.told.summed_unplaced);
+    }
+}
+
+/// A ring.
+#[derive(Clone, Copy)]
+enum Side {
+    Own,
+    Inbound,
+}
+
+/// Says what was lost since `told`.
+fn tell_loss(batch: &mut Vec<Observation>, time: Mono, inbound: bool, lost: u64, told: &mut u64) {
+    let count = lost.saturating_sub(*told);
+    if count > 0 {
+        *told = lost;
+        batch.push(Observation { time, what: What::Lost(Lost { count, inbound }) });
     }
 }
 
