@@ -8,7 +8,7 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use aya_ebpf::{EbpfContext, Global};
 use core::mem::MaybeUninit;
-use synspan_ebpf::record::{DroppedRecord, KIND_DROP, NO_REASON, TCP_ACK, TCP_RST, TCP_SYN, counter};
+use synspan_ebpf::record::{DroppedRecord, KIND_DROP, NO_REASON, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, counter};
 
 use crate::isns::{self, Mark};
 use crate::kernel::read;
@@ -32,7 +32,7 @@ static DROP_CONSUMED: Global<u32> = Global::new(NO_REASON);
 /// Offset of `protocol` (16 bits) in `struct sk_buff`.
 #[unsafe(no_mangle)]
 static SKB_PROTOCOL: Global<u32> = Global::new(0);
-/// Offset of `network_header` (16 bits).
+/// How many 16-bit fields behind it `network_header` is: 1 to 3.
 #[unsafe(no_mangle)]
 static SKB_NETWORK: Global<u32> = Global::new(0);
 /// Offset of `head`.
@@ -64,6 +64,13 @@ struct Segment {
     tcp: Tcp,
 }
 
+/// How most segments start.
+#[repr(C)]
+struct Start {
+    ip: Ipv4,
+    tcp: Tcp,
+}
+
 /// A packet is freed that was not used up.
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 pub fn synspan_drop(ctx: RawTracePointContext) -> i32 {
@@ -79,12 +86,19 @@ pub fn synspan_drop(ctx: RawTracePointContext) -> i32 {
                 return 0;
             }
         }
-        let mut protocol = 0_u16;
-        if !read(skb, SKB_PROTOCOL.load(), &raw mut protocol) || (protocol != ETH_P_IP && protocol != ETH_P_IPV6) {
+        // All in one, since each look costs some 20 ns.
+        let mut fields = 0_u64;
+        if !read(skb, SKB_PROTOCOL.load(), &raw mut fields) {
             return 0;
         }
-        let (mut head, mut network) = (0_u64, 0_u16);
-        if !read(skb, SKB_HEAD.load(), &raw mut head) || !read(skb, SKB_NETWORK.load(), &raw mut network) {
+        let field = |number: u32| u16::from_le((u64::from_le(fields) >> (16 * number)) as u16);
+        let protocol = field(0);
+        if protocol != ETH_P_IP && protocol != ETH_P_IPV6 {
+            return 0;
+        }
+        let network = field(SKB_NETWORK.load() & 3);
+        let mut head = 0_u64;
+        if !read(skb, SKB_HEAD.load(), &raw mut head) {
             return 0;
         }
         let mut segment = MaybeUninit::<Segment>::uninit();
@@ -105,18 +119,19 @@ unsafe fn find(at: u64, protocol: u16, segment: *mut Segment) -> bool {
     // SAFETY: as the caller promises; the helper fills what it reads whole.
     unsafe {
         if protocol == ETH_P_IP {
-            let mut ip = MaybeUninit::<Ipv4>::uninit();
-            if !read(at, 0, ip.as_mut_ptr()) {
+            let mut start = MaybeUninit::<Start>::uninit();
+            if !read(at, 0, start.as_mut_ptr()) {
                 return false;
             }
-            let ip = ip.assume_init_ref();
-            let length = u32::from(ip.version_length & 15) * 4;
+            let Start { ip, tcp } = start.assume_init();
             if ip.version_length >> 4 != 4 || ip.protocol != IPPROTO_TCP || ip.is_later_fragment() {
                 return false;
             }
             (*segment).source = mapped(ip.source);
             (*segment).destination = mapped(ip.destination);
-            read(at, length, &raw mut (*segment).tcp)
+            (*segment).tcp = tcp;
+            let length = u32::from(ip.version_length & 15) * 4;
+            length == 20 || read(at, length, &raw mut (*segment).tcp)
         } else {
             let mut ip = MaybeUninit::<Ipv6>::uninit();
             if !read(at, 0, ip.as_mut_ptr()) {
@@ -143,6 +158,11 @@ unsafe fn tell(skb: u64, segment: &Segment, location: u64, reason: u32) {
     // SAFETY: as the caller promises.
     unsafe {
         let tcp = &segment.tcp;
+        if tcp.flags & TCP_FIN != 0 {
+            // The last segment to a socket in TIME_WAIT is freed as if it were dropped, so nearly every
+            // connection comes here once.
+            return;
+        }
         let (seq, ack) = (u32::from_be(tcp.seq), u32::from_be(tcp.ack));
         let isn = match tcp.flags & (TCP_SYN | TCP_ACK | TCP_RST) {
             TCP_SYN => seq,

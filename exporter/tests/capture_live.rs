@@ -4,6 +4,7 @@
 #![cfg(feature = "live")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that unwraps fails with the reason")]
 
+mod live_faults;
 mod live_support;
 
 use std::collections::HashSet;

@@ -15,6 +15,14 @@ pub const IPPROTO_ICMP: u8 = 1;
 /// The protocol number of ICMPv6.
 pub const IPPROTO_ICMPV6: u8 = 58;
 
+/// An ICMP message behind its IP header, and the IP header that it quotes.
+#[repr(C)]
+struct Message<T> {
+    ip: T,
+    icmp: [u8; 8],
+    quoted: T,
+}
+
 /// What an error quotes, and where it came from; addresses v4-mapped, in network order.
 #[repr(C)]
 struct Quote {
@@ -34,14 +42,14 @@ struct Quote {
 /// `skb` is the program's context.
 #[inline(never)]
 pub unsafe fn v4(skb: *mut __sk_buff, direction: u8) {
-    let mut start = MaybeUninit::<(Ipv4, [u8; 8], Ipv4)>::uninit();
+    let mut start = MaybeUninit::<Message<Ipv4>>::uninit();
     let mut quote = MaybeUninit::<Quote>::uninit();
     // SAFETY: as the caller promises; the helper fills what it reads whole.
     unsafe {
         if load(skb, Place::LINEAR, 0, start.as_mut_ptr().cast(), 48) != 0 {
             return;
         }
-        let (ip, icmp, quoted) = start.assume_init_ref();
+        let Message { ip, icmp, quoted } = start.assume_init_ref();
         // Destination unreachable, time exceeded, parameter problem.
         if ip.version_length != 0x45 || !matches!(icmp[0], 3 | 11 | 12) {
             return;
@@ -70,14 +78,14 @@ pub unsafe fn v4(skb: *mut __sk_buff, direction: u8) {
 /// `skb` is the program's context.
 #[inline(never)]
 pub unsafe fn v6(skb: *mut __sk_buff, direction: u8) {
-    let mut start = MaybeUninit::<(Ipv6, [u8; 8], Ipv6)>::uninit();
+    let mut start = MaybeUninit::<Message<Ipv6>>::uninit();
     let mut quote = MaybeUninit::<Quote>::uninit();
     // SAFETY: as the caller promises; the helper fills what it reads whole.
     unsafe {
         if load(skb, Place::LINEAR, 0, start.as_mut_ptr().cast(), 88) != 0 {
             return;
         }
-        let (ip, icmp, quoted) = start.assume_init_ref();
+        let Message { ip, icmp, quoted } = start.assume_init_ref();
         // Destination unreachable, packet too big, time exceeded, parameter problem.
         if !matches!(icmp[0], 1..=4) || quoted.next != IPPROTO_TCP {
             return;

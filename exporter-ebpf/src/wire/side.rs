@@ -43,27 +43,30 @@ pub unsafe fn of(skb: *mut __sk_buff, found: &mut Found) -> Option<Side> {
     unawaited(found, ifindex)
 }
 
-/// The side of a SYN. One with a socket's cookie is the node's own, and so is what a pod sends, and the
-/// same packet further on. The rest comes from outside, or by a way in that is not watched: within a
-/// budget it is reported, at each interface alike; beyond it is summed, once.
+/// The side of a SYN. One that a watched socket announced is the node's own, and so is what leaves with
+/// a socket's cookie, what a pod sends, and the same packet further on. The rest comes from outside, or
+/// by a way in that is not watched: within a budget it is reported, at each interface alike; beyond it is
+/// summed, once.
 #[inline(always)]
-fn syn(found: &Found, ifindex: u32, time: u64) -> Option<Side> {
+fn syn(found: &mut Found, ifindex: u32, time: u64) -> Option<Side> {
     let isn = u32::from_be(found.tcp.seq);
-    if found.cookie != 0 {
-        isns::note(isn, Mark::Own, time);
-        return Some(Side::Own);
-    }
     let mark = isns::mark(isn, time);
     if mark == Mark::Own {
         return Some(Side::Own);
     }
     let ingress = found.direction == u32::from(INGRESS);
-    // SAFETY: the value is one word, which user space writes whole.
-    let kind = unsafe { KINDS.get(ifindex) }.copied().unwrap_or(POINT_POD);
-    if kind == POINT_POD && ingress {
+    // A cookie that comes in is of a socket behind a veth: of a pod's, or of nobody on this node.
+    let own = if ingress {
+        // SAFETY: the value is one word, which user space writes whole.
+        unsafe { KINDS.get(ifindex) }.is_none_or(|kind| *kind == POINT_POD)
+    } else {
+        found.cookie != 0
+    };
+    if own {
         isns::note(isn, Mark::Own, time);
         return Some(Side::Own);
     }
+    found.cookie = 0;
     if mark == Mark::Summed && !ingress {
         return None;
     }

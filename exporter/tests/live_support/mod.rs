@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use synspan::capture::live::{Capture, Features, Options, Sink, StartError};
 use synspan::capture::observation::{Mono, Observation, What};
+use synspan::capture::question::Question;
 
 /// Waits until something holds, or fails and says what did not.
 pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
@@ -29,6 +30,7 @@ pub struct Seen {
     all: Arc<Mutex<Vec<Observation>>>,
     gate: Arc<Mutex<()>>,
     ticks: Arc<AtomicU64>,
+    questions: Arc<Mutex<Vec<Question>>>,
 }
 
 impl Seen {
@@ -42,6 +44,11 @@ impl Seen {
 
     pub fn ticks(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Has capture ask the kernel something.
+    pub fn ask(&self, question: Question) {
+        self.questions.lock().unwrap().push(question);
     }
 
     /// Nobody takes anything out of the ring while this is held.
@@ -59,6 +66,10 @@ impl Sink for Seen {
     fn tick(&mut self, _: Mono) {
         drop(self.gate.lock().unwrap());
         self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn question(&mut self) -> Option<Question> {
+        self.questions.lock().unwrap().pop()
     }
 }
 
@@ -130,6 +141,95 @@ impl Node {
         let _ = Command::new("bash").args(["-c", &script]).stderr(Stdio::null()).status().unwrap();
     }
 
+    /// Runs a script in the pod, by a process in the node's cgroup.
+    pub fn pod_python(&self, script: &str) {
+        self.python(&format!("{}p", self.name), true, script);
+    }
+
+    /// Runs a script in the pod, by a process in this test's cgroup.
+    pub fn pod_python_elsewhere(&self, script: &str) {
+        self.python(&format!("{}p", self.name), false, script);
+    }
+
+    /// Runs a script on the node, by a process in its cgroup.
+    pub fn node_python(&self, script: &str) {
+        self.python(&self.name, true, script);
+    }
+
+    fn python(&self, namespace: &str, in_cgroup: bool, script: &str) {
+        let join =
+            if in_cgroup { format!("echo $$ > {}/cgroup.procs; ", self.cgroup.display()) } else { String::new() };
+        let command = format!("{join}exec nsenter --net=/run/netns/{namespace} python3 -c \"$0\"");
+        assert!(Command::new("bash").args(["-c", &command, script]).status().unwrap().success(), "{script}");
+    }
+
+    /// A server in the pod, which ends when this is dropped.
+    pub fn pod_server(&self, port: u16) -> Server {
+        self.serve(&format!("{}p", self.name), "10.9.0.2", port)
+    }
+
+    /// A server on the node, by a process in its cgroup, which ends when this is dropped.
+    pub fn node_server(&self, port: u16) -> Server {
+        self.serve(&self.name, "10.9.0.1", port)
+    }
+
+    fn serve(&self, namespace: &str, address: &str, port: u16) -> Server {
+        let script = format!(
+            "import socket\ns = socket.create_server(('{address}', {port}), backlog=4096)\nwhile True: s.accept()[0].close()"
+        );
+        let cgroup = self.cgroup.display();
+        let command =
+            format!("echo $$ > {cgroup}/cgroup.procs; exec nsenter --net=/run/netns/{namespace} python3 -c \"$0\"");
+        let server = Server(Command::new("bash").args(["-c", &command, &script]).spawn().unwrap());
+        let listening = format!("nsenter --net=/run/netns/{namespace} ss -Hltn sport = {port}");
+        wait_for("the server", || run(&listening).contains(&format!(":{port}")));
+        server
+    }
+
+    /// Starts to send SYNs to the node from the pod, in the name of others.
+    pub fn flood(&self, port: u16, syns: u64) -> Child {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}p", self.name)).args([
+            "python3",
+            "-c",
+            include_str!("../live_faults/flood.py"),
+        ]);
+        command.args([port.to_string(), syns.to_string()]).spawn().unwrap()
+    }
+
+    /// Adds a rule to a table with the chains `input` and `output` in the node's namespace.
+    pub fn nft(&self, rule: &str) {
+        nft(&self.name, rule);
+    }
+
+    /// The same in the pod's namespace.
+    pub fn pod_nft(&self, rule: &str) {
+        nft(&format!("{}p", self.name), rule);
+    }
+
+    /// Gives the node fd09::1 and the pod fd09::2.
+    pub fn add_ipv6(&self) {
+        run(&format!(
+            "ip -n {0} addr add fd09::1/64 dev pod0 nodad && ip -n {0}p addr add fd09::2/64 dev pod0p nodad",
+            self.name
+        ));
+    }
+
+    /// The cookie of the node's network namespace.
+    pub fn netns_cookie(&self) -> u64 {
+        self.within(|| {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let (mut cookie, mut len) = (0_u64, 8 as libc::socklen_t);
+            // SAFETY: the kernel writes eight bytes at most, where there is room for them.
+            let result = unsafe {
+                let value = (&raw mut cookie).cast();
+                libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, value, &raw mut len)
+            };
+            assert_eq!(result, 0, "{}", io::Error::last_os_error());
+            cookie
+        })
+    }
+
     /// Sends packets that are rare on the wire from the pod, as they stand in `odd_packets.py`.
     pub fn send_odd_packets(&self) {
         let mut command = Command::new("nsenter");
@@ -173,6 +273,22 @@ impl Drop for Node {
             let _ = Command::new("ip").args(["netns", "del", &name]).status();
         }
         let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+fn nft(namespace: &str, rule: &str) {
+    let chain = |name: &str| format!("add chain inet test {name} {{ type filter hook {name} priority 0; }}");
+    let all = format!("add table inet test\n{}\n{}\n{rule}", chain("input"), chain("output"));
+    run(&format!("nsenter --net=/run/netns/{namespace} nft '{all}'"));
+}
+
+/// A process that is killed when this is dropped.
+pub struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

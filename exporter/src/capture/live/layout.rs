@@ -32,6 +32,7 @@ pub struct SocketLayout {
 #[derive(Clone, Copy, Default, Debug)]
 pub struct PacketLayout {
     pub protocol: u32,
+    /// How many 16-bit fields behind `protocol`: they have always been neighbours.
     pub network_header: u32,
     pub head: u32,
     pub device: u32,
@@ -73,9 +74,14 @@ impl Layout {
         let parameters = btf.parameters("btf_trace_kfree_skb").unwrap_or(0);
         let has_reasons = parameters >= 4 && !reasons.is_empty();
         let packet = || {
+            let protocol = btf.offset_of("sk_buff", &["protocol"])?;
+            let network_header = btf.offset_of("sk_buff", &["network_header"])?.checked_sub(protocol)? / 2;
+            if !(1..=3).contains(&network_header) {
+                return None;
+            }
             Some(PacketLayout {
-                protocol: btf.offset_of("sk_buff", &["protocol"])?,
-                network_header: btf.offset_of("sk_buff", &["network_header"])?,
+                protocol,
+                network_header,
                 head: btf.offset_of("sk_buff", &["head"])?,
                 device: btf.offset_of("sk_buff", &["dev"])?,
                 socket: btf.offset_of("sk_buff", &["sk"])?,

@@ -198,7 +198,10 @@ fn tracepoint(ebpf: &mut Ebpf, name: &'static str, at: &str, layout_known: bool,
     }
     match attach() {
         Ok(()) => Feature::Present,
-        Err(e) => Feature::Absent(format!("tracepoint {what}: {}", chain(&e))),
+        Err(e) => {
+            tracing::debug!(program = name, error = whole_chain(&e), "the kernel refused");
+            Feature::Absent(format!("tracepoint {what}: {}", chain(&e)))
+        }
     }
 }
 
@@ -243,8 +246,16 @@ fn attach_error(program: &'static str, source: ProgramError) -> StartError {
     StartError::Attach { program, source: Box::new(source) }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line, without what the verifier wrote: that is pages.
 fn chain(error: &dyn std::error::Error) -> String {
+    let line = whole_chain(error);
+    match line.split_once("Verifier output") {
+        Some((before, _)) => before.trim_end_matches([' ', '.', ':', '\n']).to_owned(),
+        None => line,
+    }
+}
+
+fn whole_chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
