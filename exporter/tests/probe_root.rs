@@ -13,15 +13,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use synspan::capture::netlink::{Protocol, Socket, filters, put};
 use synspan::capture::observation::{Direction, Mono, Observation, Process, ProcessStep, Step, What};
 use synspan::capture::observation::{SocketNumbers, SocketStep};
 use synspan::capture::probe::cgroup::{Cgroup, Lock};
 use synspan::capture::probe::connection::{self, Watch};
 use synspan::capture::probe::hooks::{Hooks, Owner, Place};
 use synspan::capture::probe::kernel::Release;
-use synspan::capture::probe::netlink::{Socket, push_attribute};
 use synspan::capture::probe::programs::Tcx;
-use synspan::capture::probe::{Facts, Options, bpf, filters, leftovers, mounts};
+use synspan::capture::probe::{Facts, Options, bpf, leftovers, mounts};
 use synspan::capture::tuple::{Endpoint, Tuple};
 use synspan::cli::{clean, doctor};
 
@@ -106,19 +106,23 @@ fn add_filter(program: BorrowedFd<'_>, name: &str, direction: Direction, prefere
         body.extend(word.to_ne_bytes());
     }
     let mut options = Vec::new();
-    push_attribute(&mut options, 6, &program.as_raw_fd().to_ne_bytes());
-    push_attribute(&mut options, 7, format!("{name}\0").as_bytes());
-    push_attribute(&mut options, 8, &1u32.to_ne_bytes());
-    push_attribute(&mut body, 1, b"bpf\0");
-    push_attribute(&mut body, 2, &options);
-    let mut socket = Socket::open().expect("a netlink socket");
-    socket.command(RTM_NEWTFILTER, CREATE_EXCLUSIVE, &body).expect("a filter (needs CAP_NET_ADMIN)");
+    put(&mut options, 6, &program.as_raw_fd().to_ne_bytes());
+    put(&mut options, 7, format!("{name}\0").as_bytes());
+    put(&mut options, 8, &1u32.to_ne_bytes());
+    put(&mut body, 1, b"bpf\0");
+    put(&mut body, 2, &options);
+    let mut socket = Socket::open(Protocol::Route, 0).expect("a netlink socket");
+    socket.request(RTM_NEWTFILTER, CREATE_EXCLUSIVE, &body).expect("a filter (needs CAP_NET_ADMIN)");
 }
 
 fn filters_of(direction: Direction) -> Vec<(u16, String)> {
-    let mut socket = Socket::open().expect("a netlink socket");
+    let mut socket = Socket::open(Protocol::Route, 0).expect("a netlink socket");
     let filters = filters::list(&mut socket, LOOPBACK, direction).expect("the filters");
-    filters.iter().map(|filter| (filter.preference(), filter.name.clone().unwrap_or(filter.kind.clone()))).collect()
+    filters
+        .filters
+        .iter()
+        .map(|filter| (filter.preference(), filter.name.clone().unwrap_or(filter.kind.clone())))
+        .collect()
 }
 
 fn run_clean(cgroup: &OwnCgroup, dry_run: bool) -> (bool, String) {

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "live")]
 pub mod live;
+pub mod netlink;
 pub mod observation;
 pub mod probe;
 pub mod question;

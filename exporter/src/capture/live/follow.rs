@@ -13,11 +13,11 @@ use synspan_ebpf::record::{POINT_NODE, POINT_OVERLAY, POINT_POD};
 
 use super::classify::{Tables, classify};
 use super::hook::{Hook, attach_clsact, attach_tcx};
-use super::netlink::Socket;
 use super::object::{EGRESS, INGRESS, KindMap};
 use super::options::{AttachMode, InterfaceRules};
 use super::reader::{Shared, now};
 use super::tables;
+use crate::capture::netlink::Socket;
 use crate::capture::observation::{Direction, Interface, InterfaceChange, Mono, PointKind};
 
 /// A new interface is looked at after this; its peer and kind are told in one burst.

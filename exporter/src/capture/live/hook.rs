@@ -5,7 +5,8 @@ use std::mem::size_of_val;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::clsact;
-use super::netlink::Socket;
+use crate::capture::netlink::Socket;
+use crate::capture::netlink::filters::Filter;
 use crate::capture::observation::Direction;
 
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -38,7 +39,7 @@ pub enum Hook {
         _link: OwnedFd,
     },
     /// A filter, which stays until it is taken away.
-    Clsact(clsact::Filter),
+    Clsact(Filter),
 }
 
 /// Attaches a program by tcx, before all others.
@@ -88,7 +89,6 @@ pub fn attach_clsact(
     interface: u32,
     direction: Direction,
 ) -> io::Result<Hook> {
-    clsact::add_qdisc(socket, interface)?;
     clsact::attach(socket, program, name, interface, direction).map(Hook::Clsact)
 }
 
@@ -101,7 +101,7 @@ impl Hook {
     pub fn detach(self, socket: &mut Socket) -> io::Result<()> {
         match self {
             Self::Tcx { .. } => Ok(()),
-            Self::Clsact(filter) => filter.remove(socket),
+            Self::Clsact(filter) => clsact::detach(socket, &filter),
         }
     }
 }

@@ -16,7 +16,6 @@ mod hook;
 mod inbound;
 mod layout;
 mod names;
-mod netlink;
 mod object;
 mod options;
 mod reader;
@@ -35,6 +34,8 @@ use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError};
 use synspan_ebpf::record::counter;
 
+use crate::capture::netlink::{Protocol, Socket};
+
 pub use cgroup::find_mount as cgroup2_mount;
 pub use decode::{DecodeError, Names, decode, decode_named};
 pub use options::{AttachMode, InterfaceRules, Options};
@@ -43,7 +44,6 @@ pub use reader::{Sink, now as monotonic};
 use cgroup::Root;
 use follow::Follower;
 use inbound::Sums;
-use netlink::Socket;
 use reader::{Reader, Shared};
 
 /// All our programs' names start so, by which leftovers are known.
@@ -325,9 +325,9 @@ impl Capture {
             kinds: object.kinds,
             shared,
             changes: sender,
-            requests: Socket::open(0)?,
+            requests: Socket::open(Protocol::Route, 0)?,
             // Opened before the first listing, so that no change falls between the two.
-            events: Socket::open(tables::GROUPS)?,
+            events: Socket::open(Protocol::Route, tables::GROUPS)?,
         };
         capture.interfaces = Some(Running::start("synspan-links", move |stop| follower.run(stop))?);
         Ok((capture, features))

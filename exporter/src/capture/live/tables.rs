@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::classify::Link;
-use super::netlink::{Socket, attributes, i32_at, text, u16_at, u32_at};
+use crate::capture::netlink::Socket;
+use crate::capture::netlink::attributes::{attributes, i32_at, text, u16_at, u32_at};
 
 /// `RTM_NEWLINK`, and what follows it up to [`DELLINK`].
 pub const NEWLINK: u16 = 16;
@@ -138,8 +139,8 @@ fn default_route(payload: &[u8]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::netlink::put;
     use super::*;
+    use crate::capture::netlink::put;
 
     fn route(prefix: u8, table: u8) -> Vec<u8> {
         vec![AF_INET, prefix, 0, 0, table, 4, 0, RTN_UNICAST, 0, 0, 0, 0]

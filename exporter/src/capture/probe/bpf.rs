@@ -8,6 +8,8 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::capture::netlink::filters::Filter;
+
 /// `BPF_PROG_TYPE_SCHED_CLS`.
 pub const PROG_SCHED_CLS: u32 = 3;
 /// `BPF_PROG_TYPE_SOCK_OPS`.
@@ -208,6 +210,19 @@ pub fn info_of(id: u32) -> io::Result<Info> {
     bpf(CMD_OBJ_GET_INFO_BY_FD, &mut attr)?;
     let bytes: Vec<u8> = info.iter().flat_map(|word| word.to_ne_bytes()).collect();
     Ok(read_info(&bytes))
+}
+
+/// What a filter's program is, asked by its id and held against the filter's own tag.
+///
+/// # Errors
+/// Why it cannot be known: no id, the look-up refused, or another program's tag.
+pub fn program_of(filter: &Filter) -> io::Result<Info> {
+    let id = filter.program.ok_or_else(|| io::Error::other("the filter names no program"))?;
+    let info = info_of(id)?;
+    match filter.tag {
+        Some(tag) if tag != info.tag => Err(io::Error::other("the filter's tag is not that of its program")),
+        _ => Ok(info),
+    }
 }
 
 /// Reads the first 80 bytes of `struct bpf_prog_info`: type, id, tag, ..., name at 64.

@@ -5,9 +5,8 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use super::bpf;
-use super::filters;
-use super::netlink::Socket;
 use super::programs::Refusal;
+use crate::capture::netlink::{Protocol, Socket, filters};
 use crate::capture::observation::Direction;
 
 /// What every program of ours is named with.
@@ -132,7 +131,7 @@ impl Hooks {
                 found.add(place, asked);
             }
         }
-        let mut socket = Socket::open();
+        let mut socket = Socket::open(Protocol::Route, 0);
         for (ifindex, interface) in interfaces() {
             found.interfaces += 1;
             for direction in [Direction::Ingress, Direction::Egress] {
@@ -144,7 +143,7 @@ impl Hooks {
                 }
                 let place = Place::Clsact { interface: interface.clone(), direction };
                 let asked = match &mut socket {
-                    Ok(socket) => filters::list(socket, ifindex, direction),
+                    Ok(socket) => filters::list(socket, ifindex, direction).map(|listing| listing.filters),
                     Err(error) => Err(io::Error::other(error.to_string())),
                 };
                 found.add(place, asked.map(|filters| (filters.iter().map(from_filter).collect(), false)));
@@ -204,7 +203,7 @@ fn by_id(id: u32) -> Program {
 /// By the program's own name; by the filter's, which anyone may choose, only where that cannot be asked.
 fn from_filter(filter: &filters::Filter) -> Program {
     let name = if filter.kind == "bpf" {
-        filters::program_of(filter).ok().map(|info| info.name).or_else(|| filter.name.clone())
+        bpf::program_of(filter).ok().map(|info| info.name).or_else(|| filter.name.clone())
     } else {
         Some(filter.kind.clone())
     };

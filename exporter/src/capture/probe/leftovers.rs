@@ -8,12 +8,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::bpf::Info;
+use super::bpf::{self, Info};
 use super::cgroup::{Cgroup, Lock};
-use super::filters::{self, Filter};
 use super::holders::Holders;
 use super::hooks::{Owner, interfaces, owner};
-use super::netlink::Socket;
+use crate::capture::netlink::filters::{self, Filter};
+use crate::capture::netlink::{Protocol, Socket};
 use crate::capture::observation::Direction;
 
 /// What doctor's own cgroups are named with; its process id follows.
@@ -119,7 +119,7 @@ fn fate(filter: &Filter, program: io::Result<Info>, holders: &Holders, sight: Si
 /// Where route netlink cannot be used at all.
 pub fn find(cgroup: &Cgroup) -> io::Result<Found> {
     let mut found = Found::default();
-    let mut socket = Socket::open()?;
+    let mut socket = Socket::open(Protocol::Route, 0)?;
     let holders = Holders::gather();
     let sight = Sight {
         whole: super::kernel::in_initial_pid_namespace() && holders.unreadable == 0,
@@ -130,11 +130,11 @@ pub fn find(cgroup: &Cgroup) -> io::Result<Found> {
     };
     for (ifindex, interface) in interfaces() {
         for direction in [Direction::Ingress, Direction::Egress] {
-            for filter in filters::list(&mut socket, ifindex, direction)? {
+            for filter in filters::list(&mut socket, ifindex, direction)?.filters {
                 if filter.kind != "bpf" {
                     continue;
                 }
-                match fate(&filter, filters::program_of(&filter), &holders, sight) {
+                match fate(&filter, bpf::program_of(&filter), &holders, sight) {
                     Fate::Foreign => {}
                     Fate::Keep(why) => {
                         let program = filter.name.as_deref().unwrap_or_default();
@@ -183,7 +183,9 @@ fn is_alive(pid: i32) -> bool {
 /// `EPERM` without `CAP_NET_ADMIN`; for a cgroup, what rmdir(2) says.
 pub fn remove(leftover: &Leftover) -> io::Result<()> {
     let result = match leftover {
-        Leftover::Filter { filter, .. } => Socket::open().and_then(|mut socket| filters::remove(&mut socket, filter)),
+        Leftover::Filter { filter, .. } => {
+            Socket::open(Protocol::Route, 0).and_then(|mut socket| filters::remove(&mut socket, filter))
+        }
         Leftover::Cgroup(path) => fs::remove_dir(path),
     };
     match result {

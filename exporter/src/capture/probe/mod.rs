@@ -6,13 +6,11 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod connection;
-pub mod filters;
 pub mod holders;
 pub mod hooks;
 pub mod kernel;
 pub mod leftovers;
 pub mod mounts;
-pub mod netlink;
 pub mod process;
 pub mod programs;
 

@@ -1,23 +1,38 @@
-//! The filters of tc's clsact hooks, over route netlink: list them, and take one away.
+//! The filters of tc's clsact hooks, over route netlink: list them, add one, and take one away.
 //!
 //! Layouts: `struct tcmsg` (`include/uapi/linux/rtnetlink.h`), `TCA_BPF_*` (`pkt_cls.h`).
 
+use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::bpf;
-use super::netlink::{Socket, attributes, push_attribute};
+use super::attributes::{attributes, bytes_at, put, put_nested, text, u32_at};
+use super::message::{CREATE, EXCL};
+use super::socket::Socket;
 use crate::capture::observation::Direction;
 
+const RTM_NEWQDISC: u16 = 36;
+const RTM_NEWTFILTER: u16 = 44;
 const RTM_DELTFILTER: u16 = 45;
 const RTM_GETTFILTER: u16 = 46;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_CHAIN: u16 = 11;
+const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_TAG: u16 = 10;
 const TCA_BPF_ID: u16 = 11;
 const TCMSG: usize = 20;
+
+/// `TC_H_CLSACT`: the qdisc's place.
+const CLSACT: u32 = 0xffff_fff1;
+/// `TC_H_MAKE(TC_H_CLSACT, 0)`: its handle.
+const CLSACT_HANDLE: u32 = 0xffff_0000;
+const DIRECT_ACTION: u32 = 1;
+const ETH_P_ALL: u16 = 3;
+/// The handle of our filter at its preference, where it is alone.
+const HANDLE: u32 = 1;
 
 /// The parent handles of clsact's two hooks (`TC_H_CLSACT` with `TC_H_MIN_INGRESS` or `_EGRESS`).
 fn parent(direction: Direction) -> u32 {
@@ -67,29 +82,43 @@ fn tcmsg(ifindex: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
     body
 }
 
-/// The filters of one hook in the order in which they run; none where there is no clsact qdisc.
+/// What is at one hook.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Listing {
+    /// Taken preferences; one may be taken with no filter in it.
+    pub preferences: BTreeSet<u16>,
+    /// The filters in the order in which they run.
+    pub filters: Vec<Filter>,
+}
+
+/// What is at one hook; nothing where there is no clsact qdisc, or no such interface.
 ///
 /// # Errors
+///
 /// The kernel's.
-pub fn list(socket: &mut Socket, ifindex: u32, direction: Direction) -> io::Result<Vec<Filter>> {
-    let answers = match socket.dump(RTM_GETTFILTER, &tcmsg(ifindex, 0, parent(direction), 0)) {
-        // No such hook on this interface, or the interface has just gone.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => {
-            return Ok(vec![]);
+pub fn list(socket: &mut Socket, ifindex: u32, direction: Direction) -> io::Result<Listing> {
+    let body = tcmsg(ifindex, 0, parent(direction), 0);
+    let listing = socket.dump(RTM_GETTFILTER, &body, |listing: &mut Listing, payload| {
+        if let Some(info) = u32_at(payload, 16) {
+            listing.preferences.insert((info >> 16) as u16);
         }
-        answers => answers?,
-    };
-    Ok(answers.iter().filter_map(|(_, body)| read(body, direction)).collect())
+        listing.filters.extend(read(payload, direction));
+    });
+    match listing {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => {
+            Ok(Listing::default())
+        }
+        listing => listing,
+    }
 }
 
 /// Reads one answer; a preference's own entry, which has no handle, is no filter.
 fn read(body: &[u8], direction: Direction) -> Option<Filter> {
-    let word = |at: usize| body.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
     let mut filter = Filter {
-        ifindex: word(4)?,
+        ifindex: u32_at(body, 4)?,
         direction,
-        info: word(16)?,
-        handle: word(8).filter(|&handle| handle != 0)?,
+        info: u32_at(body, 16)?,
+        handle: u32_at(body, 8).filter(|&handle| handle != 0)?,
         chain: 0,
         kind: String::new(),
         program: None,
@@ -102,7 +131,7 @@ fn read(body: &[u8], direction: Direction) -> Option<Filter> {
         match kind {
             TCA_KIND => filter.kind = text(value),
             TCA_OPTIONS => options = Some(value),
-            TCA_CHAIN => filter.chain = number(value).unwrap_or(0),
+            TCA_CHAIN => filter.chain = u32_at(value, 0).unwrap_or(0),
             _ => {}
         }
     }
@@ -110,9 +139,11 @@ fn read(body: &[u8], direction: Direction) -> Option<Filter> {
         for (kind, value) in attributes(options.unwrap_or_default()) {
             match kind {
                 TCA_BPF_NAME => filter.name = Some(text(value)),
-                TCA_BPF_FLAGS => filter.direct_action = number(value).is_some_and(|flags| flags & 1 == 1),
-                TCA_BPF_TAG => filter.tag = value.try_into().ok(),
-                TCA_BPF_ID => filter.program = number(value),
+                TCA_BPF_FLAGS => {
+                    filter.direct_action = u32_at(value, 0).is_some_and(|flags| flags & DIRECT_ACTION != 0)
+                }
+                TCA_BPF_TAG => filter.tag = bytes_at(value, 0),
+                TCA_BPF_ID => filter.program = u32_at(value, 0),
                 _ => {}
             }
         }
@@ -120,39 +151,56 @@ fn read(body: &[u8], direction: Direction) -> Option<Filter> {
     Some(filter)
 }
 
-fn number(value: &[u8]) -> Option<u32> {
-    value.try_into().ok().map(u32::from_ne_bytes)
-}
-
-fn text(value: &[u8]) -> String {
-    let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
-    String::from_utf8_lossy(&value[..end]).into_owned()
-}
-
 /// Takes this one filter away; the qdisc and every other filter stay.
 ///
 /// # Errors
+///
 /// `ENOENT` if it is gone already, `EPERM` without `CAP_NET_ADMIN`.
 pub fn remove(socket: &mut Socket, filter: &Filter) -> io::Result<()> {
     let mut body = tcmsg(filter.ifindex, filter.handle, parent(filter.direction), filter.info);
-    push_attribute(&mut body, TCA_KIND, b"bpf\0");
+    put(&mut body, TCA_KIND, b"bpf\0");
     if filter.chain != 0 {
-        push_attribute(&mut body, TCA_CHAIN, &filter.chain.to_ne_bytes());
+        put(&mut body, TCA_CHAIN, &filter.chain.to_ne_bytes());
     }
-    socket.command(RTM_DELTFILTER, 0, &body)
+    socket.request(RTM_DELTFILTER, 0, &body)
 }
 
-/// What a filter's program is, asked by its id and held against the filter's own tag.
+/// Adds the clsact qdisc unless it is there.
 ///
 /// # Errors
-/// Why it cannot be known: no id, the look-up refused, or another program's tag.
-pub fn program_of(filter: &Filter) -> io::Result<bpf::Info> {
-    let id = filter.program.ok_or_else(|| io::Error::other("the filter names no program"))?;
-    let info = bpf::info_of(id)?;
-    match filter.tag {
-        Some(tag) if tag != info.tag => Err(io::Error::other("the filter's tag is not that of its program")),
-        _ => Ok(info),
+///
+/// The kernel's.
+pub fn add_qdisc(socket: &mut Socket, ifindex: u32) -> io::Result<()> {
+    let mut body = tcmsg(ifindex, CLSACT_HANDLE, CLSACT, 0);
+    put(&mut body, TCA_KIND, b"clsact\0");
+    match socket.request(RTM_NEWQDISC, CREATE | EXCL, &body) {
+        Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        other => other,
     }
+}
+
+/// Adds a filter that runs a program, whose verdicts are the packet's fate, at a preference of its own.
+///
+/// # Errors
+///
+/// The kernel's; `EEXIST` if the preference is taken.
+pub fn add(
+    socket: &mut Socket,
+    program: BorrowedFd<'_>,
+    name: &str,
+    ifindex: u32,
+    direction: Direction,
+    preference: u16,
+) -> io::Result<()> {
+    let info = u32::from(preference) << 16 | u32::from(ETH_P_ALL.to_be());
+    let mut body = tcmsg(ifindex, HANDLE, parent(direction), info);
+    put(&mut body, TCA_KIND, b"bpf\0");
+    put_nested(&mut body, TCA_OPTIONS, |options| {
+        put(options, TCA_BPF_FD, &program.as_raw_fd().to_ne_bytes());
+        put(options, TCA_BPF_NAME, &[name.as_bytes(), b"\0"].concat());
+        put(options, TCA_BPF_FLAGS, &DIRECT_ACTION.to_ne_bytes());
+    });
+    socket.request(RTM_NEWTFILTER, CREATE | EXCL, &body)
 }
 
 #[cfg(test)]
@@ -161,14 +209,14 @@ mod tests {
 
     fn answer(handle: u32) -> Vec<u8> {
         let mut options = Vec::new();
-        push_attribute(&mut options, TCA_BPF_NAME, b"synspan_ingress\0");
-        push_attribute(&mut options, TCA_BPF_FLAGS, &1u32.to_ne_bytes());
-        push_attribute(&mut options, TCA_BPF_TAG, &[1, 2, 3, 4, 5, 6, 7, 8]);
-        push_attribute(&mut options, TCA_BPF_ID, &42u32.to_ne_bytes());
+        put(&mut options, TCA_BPF_NAME, b"synspan_ingress\0");
+        put(&mut options, TCA_BPF_FLAGS, &1u32.to_ne_bytes());
+        put(&mut options, TCA_BPF_TAG, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        put(&mut options, TCA_BPF_ID, &42u32.to_ne_bytes());
         let mut body = tcmsg(7, handle, parent(Direction::Ingress), 49_152 << 16 | 0x0300);
-        push_attribute(&mut body, TCA_KIND, b"bpf\0");
-        push_attribute(&mut body, TCA_CHAIN, &0u32.to_ne_bytes());
-        push_attribute(&mut body, TCA_OPTIONS, &options);
+        put(&mut body, TCA_KIND, b"bpf\0");
+        put(&mut body, TCA_CHAIN, &0u32.to_ne_bytes());
+        put(&mut body, TCA_OPTIONS, &options);
         body
     }
 
@@ -187,6 +235,13 @@ mod tests {
         let whole = answer(1);
         for cut in 0..whole.len() {
             let _ = read(&whole[..cut], Direction::Egress);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_do_no_harm(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = read(&bytes, Direction::Ingress);
         }
     }
 }
