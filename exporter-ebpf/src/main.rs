@@ -26,6 +26,8 @@ mod lifecycle;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod numbers;
+#[cfg(target_arch = "bpf")]
 mod pending;
 #[cfg(target_arch = "bpf")]
 mod process;

@@ -25,6 +25,8 @@ pub const INGRESS: &str = "synspan_ingress";
 pub const EGRESS: &str = "synspan_egress";
 const SOCKOPS: &str = "synspan_sockops";
 const CONNECT: [&str; 2] = ["synspan_conn4", "synspan_conn6"];
+/// The program that tells a connection's sequence numbers, run on demand.
+const NUMBERS: &str = "synspan_numbers";
 const ERROR: &str = "synspan_skerr";
 const ERROR_TRACEPOINT: &str = "inet_sk_error_report";
 const DROP: &str = "synspan_drop";
@@ -61,6 +63,8 @@ pub struct Object {
     pub ingress: OwnedFd,
     /// The program of egress hooks.
     pub egress: OwnedFd,
+    /// The program that tells a connection's sequence numbers; else why the kernel does not take it.
+    pub numbers: Result<OwnedFd, String>,
     /// Whether the error that a socket's owner gets is seen.
     pub error_tracepoint: Feature,
     /// Whether a socket's steps carry its network namespace.
@@ -116,6 +120,7 @@ pub fn load(ring_bytes: u32, root: &Root) -> Result<Object, StartError> {
     let sums = PerCpuArray::try_from(map(&mut ebpf, "SUMS")?).map_err(failed)?;
     let kinds = HashMap::try_from(map(&mut ebpf, "KINDS")?).map_err(failed)?;
     let names = KernelNames::new(layout.reasons);
+    let numbers = numbers(&mut ebpf).map_err(|e| chain(&e));
     Ok(Object {
         ebpf,
         ring,
@@ -127,6 +132,7 @@ pub fn load(ring_bytes: u32, root: &Root) -> Result<Object, StartError> {
         counters,
         ingress,
         egress,
+        numbers,
         error_tracepoint,
         netns_cookie,
         drops,
@@ -216,6 +222,12 @@ fn calls(ebpf: &mut Ebpf) -> Result<Calls, String> {
         .map_err(|e| chain(&e))
         .and_then(|fd: &ProgramFd| fd.as_fd().try_clone_to_owned().map_err(|e| e.to_string()))?;
     Calls::prepare(fd, watching).map_err(|e| e.to_string())
+}
+
+/// Loads the program that is attached nowhere.
+fn numbers(ebpf: &mut Ebpf) -> Result<OwnedFd, StartError> {
+    program::<SchedClassifier>(ebpf, NUMBERS)?.load().map_err(|e| StartError::load(e.into()))?;
+    descriptor(ebpf, NUMBERS)
 }
 
 /// A power of two, and a page at least: what the kernel takes.
