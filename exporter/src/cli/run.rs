@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exporters, stages};
-use crate::capture::live::{Capture, Features};
+use crate::capture::live::{Can, Capture, Features};
 use crate::config::Config;
 use crate::deliver::{Delivery, StartError as DeliveryError};
 use crate::track::Tracker;
@@ -119,6 +119,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
             "pending_overwritten": counters.read().pending_overwritten,
             "unreadable": counters.read().unreadable,
             "undecodable": counters.read().undecodable,
+            "unasked": counters.read().unasked,
             "flags_reasserted": counters.read().flags_reasserted,
         },
         "track": tally.json(),
@@ -161,6 +162,37 @@ fn announce(features: &Features) {
             "what connect() returns is not seen ({}): an attempt that fails before any SYN ends as `failed`, with no cause",
             features.call_results
         );
+    }
+    announce_questions(&features.can);
+}
+
+/// Says what cannot be asked of the kernel, and what is lost by it.
+fn announce_questions(can: &Can) {
+    for (feature, what, lost) in [
+        (
+            &can.conntrack,
+            "connection tracking cannot be asked",
+            "NAT is known only where both sides of it are watched, and no full table, race or exhaustion of SNAT ports is told",
+        ),
+        (
+            &can.sock_diag,
+            "sockets cannot be asked",
+            "accept queues are not seen, and connections of before the start are not known",
+        ),
+        (
+            &can.namespaces,
+            "sockets in other network namespaces cannot be asked",
+            "accept queues of pods are not seen, and their connections of before the start are not known",
+        ),
+        (
+            &can.numbers,
+            "sequence numbers of open connections cannot be asked",
+            "the reuse of an open connection's port has weaker evidence",
+        ),
+    ] {
+        if !feature.is_present() {
+            tracing::warn!("{what} ({feature}): {lost}");
+        }
     }
 }
 

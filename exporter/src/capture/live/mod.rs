@@ -1,9 +1,11 @@
 //! Live capture: the eBPF programs loaded and attached, interfaces followed, records decoded.
 //!
-//! Two threads: one follows the interfaces ([`follow`](self)), one empties the ring buffers and calls
-//! the [`Sink`]. A third sleeps until somebody wants to know what connect() returns. All that is attached ends with the process, except filters at clsact (kernels below
+//! One thread follows the interfaces ([`follow`](self)), one asks the kernel what no program sees
+//! ([`ask`](self)), one sleeps until somebody wants to know what connect() returns, and one empties the
+//! ring buffers and calls the [`Sink`] with what all of them found. All that is attached ends with the process, except filters at clsact (kernels below
 //! 6.6), which the next start or [`clean::remove_leftovers`] takes away.
 
+mod ask;
 mod btf;
 mod calls;
 mod cgroup;
@@ -36,11 +38,13 @@ use synspan_ebpf::record::counter;
 
 use crate::capture::netlink::{Protocol, Socket};
 
+pub use ask::Can;
 pub use cgroup::find_mount as cgroup2_mount;
 pub use decode::{DecodeError, Names, decode, decode_named};
 pub use options::{AttachMode, InterfaceRules, Options};
 pub use reader::{Sink, now as monotonic};
 
+use ask::Asker;
 use cgroup::Root;
 use follow::Follower;
 use inbound::Sums;
@@ -158,6 +162,8 @@ pub struct Features {
     pub call_results: Feature,
     /// Filters of an earlier agent that were taken away, or why that failed.
     pub leftovers: Result<Vec<String>, String>,
+    /// What can be asked of the kernel.
+    pub can: Can,
 }
 
 /// A snapshot of what capture counts.
@@ -179,6 +185,8 @@ pub struct Counters {
     pub unreadable: u64,
     /// Records that made no sense.
     pub undecodable: u64,
+    /// Questions to the kernel that could not be put, since too many waited.
+    pub unasked: u64,
     /// Sockets whose callback flags another program had overwritten.
     pub flags_reasserted: u64,
     /// Hooks attached now: a side of an interface each.
@@ -204,6 +212,7 @@ impl CounterReader {
             pending_overwritten: shared.counter(counter::PENDING_OVERWRITTEN),
             unreadable: shared.counter(counter::UNREADABLE),
             undecodable: shared.undecodable.load(Ordering::Relaxed),
+            unasked: shared.unasked.load(Ordering::Relaxed),
             flags_reasserted: shared.counter(counter::FLAGS_REASSERTED),
             attached_points: shared.attached.load(Ordering::Relaxed),
             blind_points: shared.blind.load(Ordering::Relaxed),
@@ -215,6 +224,7 @@ impl CounterReader {
 pub struct Capture {
     ebpf: Option<Ebpf>,
     interfaces: Option<Running>,
+    asker: Option<Running>,
     reader: Option<Running>,
     shared: Arc<Shared>,
     /// Held to the end, so that no other agent starts meanwhile.
@@ -281,6 +291,7 @@ impl Capture {
             (AttachMode::Tcx, false) => return Err(StartError::NoTcx),
             (AttachMode::Tcx | AttachMode::Auto, true) => AttachMode::Tcx,
         };
+        let (asker, ends, can) = Asker::new(options.interfaces.clone(), object.numbers);
         let leftovers = clean::remove_leftovers(&cgroup).map_err(|e| e.to_string());
         let features = Features {
             cgroup,
@@ -291,10 +302,12 @@ impl Capture {
             drop_reasons: object.drop_reasons,
             call_results: object.call_results,
             leftovers,
+            can,
         };
         let shared = Arc::new(Shared {
             map: object.counters,
             undecodable: AtomicU64::new(0),
+            unasked: AtomicU64::new(0),
             attached: AtomicU64::new(0),
             blind: AtomicU64::new(0),
             settled: AtomicBool::new(false),
@@ -308,14 +321,22 @@ impl Capture {
             calls: object.calls,
             shared: shared.clone(),
             changes,
+            ask: ends,
             exclude: options.exclude,
             sink: sink(&features),
             told: Default::default(),
             going: Default::default(),
         };
-        let mut capture =
-            Self { ebpf: Some(object.ebpf), interfaces: None, reader: None, shared: shared.clone(), _root: root };
+        let mut capture = Self {
+            ebpf: Some(object.ebpf),
+            interfaces: None,
+            asker: None,
+            reader: None,
+            shared: shared.clone(),
+            _root: root,
+        };
         capture.reader = Some(Running::start("synspan-ring", move |stop| reader.run(stop).map(drop))?);
+        capture.asker = Some(Running::start("synspan-ask", move |stop| asker.run(stop))?);
         let follower = Follower {
             mode: attach,
             rules: options.interfaces,
@@ -357,6 +378,9 @@ impl Capture {
     fn end(&mut self) {
         if let Some(interfaces) = self.interfaces.take() {
             interfaces.stop();
+        }
+        if let Some(asker) = self.asker.take() {
+            asker.stop();
         }
         // Drops the links of the cgroup and the raw tracepoints.
         drop(self.ebpf.take());

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TrySendError};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::time::{ClockId, clock_gettime};
 use synspan_ebpf::record::counter;
 
+use super::ask::Ends;
 use super::calls::Calls;
 use super::decode::decode_named;
 use super::inbound::Sums;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub map: CounterMap,
     /// Records that made no sense.
     pub undecodable: AtomicU64,
+    /// Questions that could not be put, since too many wait.
+    pub unasked: AtomicU64,
     /// Hooks attached now.
     pub attached: AtomicU64,
     /// Hooks that should be attached and could not be.
@@ -85,6 +88,7 @@ pub struct Reader<S> {
     pub calls: Option<Calls>,
     pub shared: Arc<Shared>,
     pub changes: Receiver<(Mono, InterfaceChange)>,
+    pub ask: Ends,
     pub exclude: Vec<IpNet>,
     pub sink: S,
     pub told: Told,
@@ -152,6 +156,7 @@ impl<S: Sink> Reader<S> {
             self.interfaces(&mut batch);
             self.losses(&mut batch, last);
             self.sums(&mut batch, before);
+            self.answers(&mut batch);
             if !batch.is_empty() {
                 self.sink.observations(&batch);
             }
@@ -168,14 +173,25 @@ impl<S: Sink> Reader<S> {
         }
     }
 
-    /// Tells the time, and takes questions.
+    /// Tells the time, and passes on what the sink asks then.
     fn tick(&mut self, time: Mono) {
         self.sink.tick(time);
         while let Some(question) = self.sink.question() {
-            if let (Question::WatchCalls, Some(calls)) = (question, &self.calls) {
-                calls.watch();
+            if question == Question::WatchCalls {
+                if let Some(calls) = &self.calls {
+                    calls.watch();
+                }
+            // The asking thread may have ended, which was told when it did.
+            } else if let Err(TrySendError::Full(_)) = self.ask.questions.try_send(question) {
+                self.shared.unasked.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Adds the answers that have come.
+    fn answers(&self, batch: &mut Vec<Observation>) {
+        let excluded = |answer: &Observation| excluded(&self.exclude, &answer.what);
+        batch.extend(self.ask.answers.try_iter().take(BATCH).filter(|answer| !excluded(answer)));
     }
 
     /// Reads a batch of a ring: none if it is empty now, else the time of the last record read.

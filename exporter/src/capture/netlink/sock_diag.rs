@@ -52,7 +52,7 @@ impl TcpSocket {
         match own.addr {
             addr if addr == endpoint.addr => 2,
             addr if !addr.ip().is_unspecified() => 0,
-            _ if v6 == !endpoint.addr.is_v4() || (v6 && !self.one_family) => 1,
+            _ if v6 != endpoint.addr.is_v4() || (v6 && !self.one_family) => 1,
             _ => 0,
         }
     }
