@@ -82,7 +82,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
     let machine = machine::Machine::here();
     let tally = Tally::default();
     let (capture, features) = Capture::start_with(stages::capture(config), |features| {
-        let options = machine.complete(stages::track(config), features.error_tracepoint.is_present());
+        let options = machine.complete(stages::track(config), features);
         TrackerSink::new(Tracker::new(options, machine.now), sender, dropped.clone(), tally.clone())
     })?;
     announce(&features);

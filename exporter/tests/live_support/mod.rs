@@ -104,20 +104,18 @@ impl Node {
         node
     }
 
+    /// The name of its network namespace; its pod's has a `p` behind.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn options(&self) -> Options {
         Options { cgroup: Some(self.cgroup.clone()), attach_per_second: 100, ..Options::default() }
     }
 
     /// Runs in the node's network namespace, in a thread of its own.
     pub fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-                run()
-            });
-            thread.join().unwrap()
-        })
+        within(&self.name, run)
     }
 
     pub fn start(&self, options: Options, seen: Seen) -> Result<(Capture, Features), StartError> {
@@ -292,7 +290,20 @@ impl Drop for Server {
     }
 }
 
-fn run(command: &str) -> String {
+/// Runs in a network namespace, in a thread of its own; sockets that it opens stay there.
+pub fn within<T: Send>(namespace: &str, run: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            run()
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// What a shell command prints; it must succeed.
+pub fn run(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use crate::capture::live::monotonic;
+use crate::capture::live::{Features, monotonic};
 use crate::capture::observation::Mono;
 use crate::track::Options;
 
@@ -37,13 +37,14 @@ impl Machine {
         }
     }
 
-    /// Adds the facts to the tracker's options; `errors_seen` is what capture says of itself.
-    pub fn complete(&self, options: Options, errors_seen: bool) -> Options {
+    /// Adds the facts to the tracker's options; `features` is what capture says of itself.
+    pub fn complete(&self, options: Options, features: &Features) -> Options {
         Options {
             boot_id: self.boot_id,
             host_netns: self.host_netns,
             quiet_pid: self.pid,
-            errors_seen,
+            errors_seen: features.error_tracepoint.is_present(),
+            calls_watched: features.call_results.is_present(),
             hash_seed: rand::random(),
             ..options
         }

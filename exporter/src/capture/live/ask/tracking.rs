@@ -15,10 +15,11 @@ use crate::capture::tuple::{Addr, Endpoint, Tuple};
 const ZONES: usize = 16;
 /// After a dump as many times its own duration pass before the next.
 const REST: u32 = 50;
-/// And this at the least.
+/// But never less or more than these.
 const SHORTEST_REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 /// A search for zones comes no sooner after the last.
-const ZONE_SEARCH: Duration = Duration::from_secs(30);
+const ZONE_SEARCH: Duration = Duration::from_secs(10);
 
 /// The node's connection tracking.
 #[derive(Debug)]
@@ -142,12 +143,13 @@ impl Tracking {
     }
 
     fn rest(&mut self, start: Instant) {
-        self.rested = Instant::now() + (start.elapsed() * REST).max(SHORTEST_REST);
+        self.rested = Instant::now() + (start.elapsed() * REST).clamp(SHORTEST_REST, LONGEST_REST);
     }
 
     /// Source ports in use towards a destination from the address that `from` is translated to, or else the
     /// address that has most of them. What is closed counts as long as an entry remembers it: its port is
-    /// taken. None if there is no entry towards the destination.
+    /// taken, though newer kernels give the port of an entry in TIME_WAIT away if the new connection's first
+    /// sequence number is beyond the old one's last. None if there is no entry towards the destination.
     ///
     /// # Errors
     ///
