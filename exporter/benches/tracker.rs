@@ -1,7 +1,8 @@
 //! The tracker alone: healthy connections behind NAT, from connect() to the last FIN, on one core.
 //!
 //! `attempts` has each connection take a port of its own; `reuse` has a thousand ports go round, so that
-//! every connection finds a previous tenant in the ledger.
+//! every connection finds a previous tenant in the ledger. `who` asks who held a port while the ledger is
+//! as full as it may be by default, once with a port of five tenants and once with one of nobody.
 
 #![allow(missing_docs, reason = "criterion makes the functions")]
 
@@ -46,5 +47,33 @@ fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench);
+/// The ledger's limit by default.
+const TENANCIES: u64 = 300_000;
+/// The most that `synspan who` asks for.
+const ANSWER: usize = 1_000;
+
+fn who(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("who");
+    group.sample_size(20);
+    let mut full = tracker();
+    let mut history = Vec::new();
+    for n in 0..TENANCIES {
+        history.clear();
+        connection(n, 60_000, &mut history);
+        history.iter().for_each(|observation| full.observe(observation));
+        if n % 200 == 0
+            && let Some(last) = history.last()
+        {
+            full.advance(last.time);
+            while full.next_finding().is_some() {}
+        }
+    }
+    assert_eq!(full.counts().tenancies, TENANCIES);
+    for (name, port) in [("five_tenants", 2024), ("nobody", 1)] {
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(full.holders_of(port, ANSWER))));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, bench, who);
 criterion_main!(benches);

@@ -175,6 +175,11 @@ impl Ledger {
         }
     }
 
+    /// All tenancies, in no order.
+    pub fn tenancies(&self) -> impl Iterator<Item = &Tenancy> {
+        self.slots.iter().filter_map(|slot| slot.tenancy.as_ref())
+    }
+
     /// The tenancies of a tuple, the latest first.
     pub fn tenants(&self, tuple: Tuple) -> impl Iterator<Item = (TenancyKey, &Tenancy)> {
         let hash = self.hash(&tuple);

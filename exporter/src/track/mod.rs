@@ -8,6 +8,7 @@ pub mod attempt;
 pub mod causes;
 mod destination;
 mod extra;
+pub mod holders;
 mod inbound;
 mod judge;
 mod ledger;
