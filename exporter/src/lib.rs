@@ -1,7 +1,9 @@
 //! synspan: a span for every SYN.
 //!
-//! Data flows one way: [`capture`] -> [`track`] -> [`identify`] -> [`encode`] -> [`deliver`].
+//! Data flows one way: [`capture`] -> [`track`] -> [`identify`] -> [`encode`] -> [`deliver`]; [`answer`] stands
+//! beside the last two, for who asks a running agent.
 
+pub mod answer;
 pub mod capture;
 pub mod cli;
 pub mod config;

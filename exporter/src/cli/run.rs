@@ -17,6 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exporters, stages};
 use crate::capture::live::{Can, Capture, Features};
+use crate::answer::held::MAX_LOOKUPS;
+use crate::answer::recent::Recent;
+use crate::answer::server::{Server, Sources};
 use crate::config::Config;
 use crate::deliver::{Delivery, StartError as DeliveryError};
 use crate::track::Tracker;
@@ -74,18 +77,22 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
     let delivery = Arc::new(Delivery::start(exporters::delivery_options(config), runtime.handle())?);
     let dropped = Arc::new(AtomicU64::new(0));
     let (sender, receiver) = mpsc::sync_channel(BATCHES);
-    let telemetry = Telemetry::new(config, args.all, delivery.clone());
+    let recent = Arc::new(Recent::default());
+    let telemetry = Telemetry::new(config, args.all, delivery.clone(), recent.clone());
     let telemetry = std::thread::Builder::new().name("synspan-tell".to_owned()).spawn(move || {
         priority::after_the_workloads();
         telemetry.run(&receiver);
     })?;
     let machine = machine::Machine::here();
     let tally = Tally::default();
+    let (lookups, asked) = mpsc::sync_channel(MAX_LOOKUPS);
     let (capture, features) = Capture::start_with(stages::capture(config), |features| {
         let options = machine.complete(stages::track(config), features);
-        TrackerSink::new(Tracker::new(options, machine.now), sender, dropped.clone(), tally.clone())
+        TrackerSink::new(Tracker::new(options, machine.now), sender, dropped.clone(), tally.clone(), asked)
     })?;
     announce(&features);
+    // Only now: where capture cannot start, because another agent runs, that one's socket stays as it is.
+    let answering = answer(config, Sources { recent, lookups }, &runtime);
     runtime.block_on(async {
         let ready = async {
             while !capture.is_settled() {
@@ -101,6 +108,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
             () = ready => (),
         }
     });
+    drop(answering);
     let counters = capture.counter_reader();
     // The capture thread ends with its sink, and the sink with the last findings; the telemetry thread
     // ends when it has told them.
@@ -192,6 +200,21 @@ fn announce_questions(can: &Can) {
     ] {
         if !feature.is_present() {
             tracing::warn!("{what} ({feature}): {lost}");
+        }
+    }
+}
+
+/// Answers `synspan attempts` and `synspan who`; where that cannot be, the rest goes on without.
+fn answer(config: &Config, sources: Sources, runtime: &Runtime) -> Option<Server> {
+    let path = config.agent.socket.as_deref()?;
+    match Server::start(path, sources, runtime.handle()) {
+        Ok(server) => {
+            tracing::debug!("questions are answered at {}", path.display());
+            Some(server)
+        }
+        Err(error) => {
+            tracing::warn!("`synspan attempts` and `synspan who` cannot ask this agent: {error}");
+            None
         }
     }
 }

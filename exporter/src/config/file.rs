@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::model::{
-    Attach, Capture, Color, Config, DebugExporter, Delivery, Exporter, ExporterKind, IdKey, Identity, LogLevel, Secret,
+    Agent, Attach, Capture, Color, Config, DebugExporter, Delivery, Exporter, ExporterKind, IdKey, Identity, LogLevel, Secret,
     SecretKey, SpanKind, StaticIdentity, Tracking,
 };
 use super::otlp::otlp;
@@ -34,6 +34,7 @@ pub(super) fn file(root: &Node, reading: &mut Reading<'_>) -> FileConfig {
     });
     spans.finish(reading);
     delivery(&mut map, reading, &mut config.delivery);
+    agent(&mut map, reading, &mut config.agent);
     for key in ["receivers", "processors", "connectors", "extensions"] {
         map.unsupported(
             reading,
@@ -340,4 +341,27 @@ fn delivery(map: &mut MapReader<'_>, reading: &mut Reading<'_>, delivery: &mut D
         bytes => Ok(bytes),
     });
     map.finish(reading);
+}
+
+fn agent(map: &mut MapReader<'_>, reading: &mut Reading<'_>, agent: &mut Agent) {
+    let mut map = map.map(reading, "agent");
+    map.set(reading, "socket", &mut agent.socket, socket);
+    map.finish(reading);
+}
+
+/// A path for a Unix socket, or `none`.
+fn socket(text: &str) -> Result<Option<PathBuf>, Wrong> {
+    // sun_path, include/uapi/linux/un.h: 108 with the terminating zero.
+    const LONGEST: usize = 107;
+    if text == "none" {
+        return Ok(None);
+    }
+    let path = absolute(text)?;
+    if path.len() > LONGEST || path.ends_with('/') || path.contains('\0') {
+        return Err(Wrong::new(
+            format!("{} can be no socket's path", shown(text)),
+            format!("write the path of a file, of at most {LONGEST} bytes"),
+        ));
+    }
+    Ok(Some(PathBuf::from(path)))
 }

@@ -30,10 +30,18 @@ use std::path::Path;
 pub use environment::{Env, MapEnv, ProcessEnv};
 pub use error::{ConfigError, Problem};
 pub use model::{
-    Attach, Capture, Color, Compression, Config, DebugExporter, Delivery, Endpoint, Exporter, ExporterKind, IdKey,
+    Agent, Attach, Capture, Color, Compression, Config, DebugExporter, Delivery, Endpoint, Exporter, ExporterKind, IdKey,
     Identity, Interfaces, Keepalive, LogLevel, OtlpExporter, Pem, Pipelines, QueueBatch, Retry, Secret, SecretKey,
     SendingQueue, Sizer, SpanKind, StaticIdentity, Tls, TlsVersion, Tracking,
 };
+
+/// A duration as the file has them: `300ms`, `10m`.
+///
+/// # Errors
+/// What is wrong with it, and what would be right, in one line.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    values::duration(text).map_err(|wrong| format!("{}; {}", wrong.what, wrong.instead))
+}
 
 use reader::Reading;
 use standard::Standard;

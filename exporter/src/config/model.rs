@@ -29,6 +29,8 @@ pub struct Config {
     pub span_kind: SpanKind,
     /// `delivery`.
     pub delivery: Delivery,
+    /// `agent`.
+    pub agent: Agent,
     /// OTEL_RESOURCE_ATTRIBUTES: what holds for every resource (environment, cluster, cloud), sorted by name.
     pub resource_attributes: Vec<(String, String)>,
 }
@@ -44,6 +46,7 @@ impl Default for Config {
             identity: Identity::default(),
             span_kind: SpanKind::default(),
             delivery: Delivery::default(),
+            agent: Agent::default(),
             resource_attributes: Vec::new(),
         }
     }
@@ -287,5 +290,18 @@ pub struct Delivery {
 impl Default for Delivery {
     fn default() -> Self {
         Self { memory_limit: 32 << 20 }
+    }
+}
+
+/// The agent as something to be asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agent {
+    /// Where `synspan attempts` and `synspan who` find it; none: it answers nobody.
+    pub socket: Option<PathBuf>,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self { socket: Some(PathBuf::from("/run/synspan/agent.sock")) }
     }
 }

@@ -3,7 +3,7 @@
 
 mod story;
 mod summary;
-mod text;
+pub(crate) mod text;
 mod tree;
 
 use std::io::{self, ErrorKind, IsTerminal as _, Write};

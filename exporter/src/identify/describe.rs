@@ -1,6 +1,7 @@
 //! Gives an attempt's ends their names.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Identity;
@@ -87,7 +88,8 @@ impl Describer {
         }
     }
 
-    fn executable(&self, process: &Process, at: Mono) -> Option<Arc<str>> {
+    /// File name of a process's executable.
+    pub fn executable(&self, process: &Process, at: Mono) -> Option<Arc<str>> {
         self.host.as_ref()?.executable(process, at)
     }
 
@@ -114,9 +116,18 @@ impl Describer {
     }
 
     fn owner(&self, owner: &PreviousOwner) -> Option<Arc<Identity>> {
-        self.owners
-            .get(owner.serial)
-            .or_else(|| self.identities.who(owner.process.as_ref(), Some(owner.tuple.src.addr.ip()), owner.opened))
+        self.past_client(owner.serial, owner.process.as_ref(), owner.tuple.src.addr.ip(), owner.opened)
+    }
+
+    /// Who made an attempt: as it was known then, else by its process or its own address.
+    pub fn past_client(
+        &self,
+        serial: u64,
+        process: Option<&Process>,
+        address: IpAddr,
+        at: Mono,
+    ) -> Option<Arc<Identity>> {
+        self.owners.get(serial).or_else(|| self.identities.who(process, Some(address), at))
     }
 }
 
@@ -154,7 +165,6 @@ impl Owners {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
     use std::sync::Mutex;
 
     use super::super::{Identify, Subject};

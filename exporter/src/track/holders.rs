@@ -40,8 +40,30 @@ pub struct Holders {
     pub more: usize,
     /// Nothing that ended later is missing.
     pub remembers_since: Mono,
-    /// Whether that is the agent's start, and not what had to be forgotten.
-    pub since_start: bool,
+    /// Why not further.
+    pub because: Horizon,
+}
+
+/// What ends the ledger's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Horizon {
+    /// Before, this agent did not run.
+    AgentStart,
+    /// What ended before is forgotten by its age (`tracking.reuse_window`).
+    Window,
+    /// Memory was short (`tracking.max_tenancies`).
+    Memory,
+}
+
+impl Horizon {
+    /// The word for machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AgentStart => "agent_start",
+            Self::Window => "window",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 impl Tracker {
@@ -95,7 +117,17 @@ impl Tracker {
         found.sort_by_key(|holder| std::cmp::Reverse((holder.opened, holder.serial)));
         let more = found.len().saturating_sub(limit);
         found.truncate(limit);
-        let remembers_since = self.remembers_since();
-        Holders { found, more, remembers_since, since_start: remembers_since == self.started }
+        let (remembers_since, because) = self.horizon();
+        Holders { found, more, remembers_since, because }
+    }
+
+    /// From when on nothing that ended is missing in the ledger, and why not from earlier.
+    fn horizon(&self) -> (Mono, Horizon) {
+        let ends = [
+            (self.now.minus(self.options.reuse_window), Horizon::Window),
+            (self.ledger.horizon(), Horizon::Memory),
+            (self.started, Horizon::AgentStart),
+        ];
+        ends.into_iter().max_by_key(|&(since, _)| since).unwrap_or((self.started, Horizon::AgentStart))
     }
 }

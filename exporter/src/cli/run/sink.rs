@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::answer::held::{Lookup, MAX_HOLDERS};
 use crate::capture::live::Sink;
 use crate::capture::observation::{Mono, Observation, Process, What};
 use crate::capture::question::Question;
 use crate::track::attempt::Finding;
+use crate::track::holders::Holders;
 use crate::track::{Counts, Tracker};
 
 /// A process is mentioned again after this long: its facts are read while it lives.
@@ -27,6 +29,8 @@ pub enum Message {
     Called(Process, Mono),
     /// A finding.
     Found(Finding),
+    /// Somebody asked who held a port, and this is what the tracker says.
+    Held(Lookup, Holders),
     /// Time has passed.
     Tick(Mono),
 }
@@ -72,12 +76,32 @@ pub struct TrackerSink {
     dropped: Arc<AtomicU64>,
     mentioned: HashMap<(u32, u64), Mono>,
     tally: Tally,
+    lookups: Receiver<Lookup>,
 }
 
 impl TrackerSink {
-    /// `dropped` counts the findings that found no room; `tally` is kept up to date.
-    pub fn new(tracker: Tracker, sender: SyncSender<Batch>, dropped: Arc<AtomicU64>, tally: Tally) -> Self {
-        Self { tracker, sender, waiting: Vec::new(), ticked: Mono(0), dropped, mentioned: HashMap::new(), tally }
+    /// `dropped` counts the findings that found no room; `tally` is kept up to date; `lookups` are questions
+    /// to the ledger.
+    pub fn new(
+        tracker: Tracker,
+        sender: SyncSender<Batch>,
+        dropped: Arc<AtomicU64>,
+        tally: Tally,
+        lookups: Receiver<Lookup>,
+    ) -> Self {
+        let (waiting, mentioned) = (Vec::new(), HashMap::new());
+        Self { tracker, sender, waiting, ticked: Mono(0), dropped, mentioned, tally, lookups }
+    }
+
+    /// Answers one question at a time: each is a look at the whole ledger, and records wait meanwhile.
+    fn look_up(&mut self) {
+        // Who asked and went away needs no answer.
+        if let Ok(lookup) = self.lookups.try_recv()
+            && !lookup.reply.is_closed()
+        {
+            let holders = self.tracker.holders_of(lookup.port, MAX_HOLDERS);
+            self.waiting.push(Message::Held(lookup, holders));
+        }
     }
 
     fn mention(&mut self, process: &Process, time: Mono) {
@@ -133,6 +157,7 @@ impl Sink for TrackerSink {
             self.ticked = now;
             self.waiting.push(Message::Tick(now));
         }
+        self.look_up();
         self.hand_over();
     }
 

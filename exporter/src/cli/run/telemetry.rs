@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use super::sink::{Batch, Message};
+use crate::answer::held::{Lookup, Name, Named};
+use crate::answer::recent::Recent;
 use crate::cli::stages;
 use crate::config::{Color, Config, ExporterKind};
 use crate::deliver::console::{Console, Options as ConsoleOptions};
@@ -20,6 +22,7 @@ use crate::identify::host::HostProcesses;
 use crate::identify::node::Node;
 use crate::identify::static_list::StaticList;
 use crate::track::attempt::Finding;
+use crate::track::holders::Holders;
 
 /// Where processes are looked up.
 const PROC: &str = "/proc";
@@ -30,11 +33,13 @@ pub struct Telemetry {
     encoder: Encoder,
     consoles: Vec<Console<Stdout>>,
     delivery: Arc<Delivery>,
+    recent: Arc<Recent>,
 }
 
 impl Telemetry {
-    /// Builds the stages by the configuration. `all` shows every attempt on the console.
-    pub fn new(config: &Config, all: bool, delivery: Arc<Delivery>) -> Self {
+    /// Builds the stages by the configuration. `all` shows every attempt on the console; `recent` remembers
+    /// attempts for who asks.
+    pub fn new(config: &Config, all: bool, delivery: Arc<Delivery>, recent: Arc<Recent>) -> Self {
         let name = config.identity.node_name.clone().unwrap_or_else(host_name);
         let node = Node::new(&name, false, &config.resource_attributes);
         let paths = cgroup_mount().map(|mount| Arc::new(CgroupPaths::new(mount)));
@@ -57,6 +62,7 @@ impl Telemetry {
             encoder: Encoder::new(stages::encode(config, node.name())),
             consoles: consoles.collect(),
             delivery,
+            recent,
         }
     }
 
@@ -67,6 +73,7 @@ impl Telemetry {
                 match message {
                     Message::Called(process, time) => self.describer.notice(&process, time),
                     Message::Found(finding) => self.tell(finding),
+                    Message::Held(lookup, holders) => self.name(lookup, holders),
                     Message::Tick(now) => self.on_console(|console| console.tick(now)),
                 }
             }
@@ -78,6 +85,7 @@ impl Telemetry {
         match finding {
             Finding::Attempt(attempt) => {
                 let described = self.describer.describe(attempt, WallClock::now());
+                self.recent.push(&described);
                 let encoded = self.encoder.encode(&described);
                 self.on_console(|console| console.attempt(&described));
                 let priority = if encoded.keep { Priority::Failure } else { Priority::Success };
@@ -85,6 +93,21 @@ impl Telemetry {
             }
             Finding::Inbound(summary) => self.on_console(|console| console.inbound(&summary)),
         }
+    }
+
+    /// Gives those who held a port their names.
+    fn name(&self, lookup: Lookup, holders: Holders) {
+        let names = holders.found.iter().map(|holder| {
+            let process = holder.process.as_deref();
+            let address = holder.tuple.src.addr.ip();
+            Name {
+                identity: self.describer.past_client(holder.serial, process, address, holder.opened),
+                executable: process.and_then(|process| self.describer.executable(process, holder.opened)),
+            }
+        });
+        let named = Named { names: names.collect(), holders, clock: WallClock::now() };
+        // Who asked may have gone away.
+        let _ = lookup.reply.send(named);
     }
 
     /// A console that cannot be written to says so once, and the rest goes on.

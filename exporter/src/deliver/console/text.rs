@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::identify::clock::Utc;
+
 /// Most characters of a name from outside.
 const MAX_NAME: usize = 128;
 
@@ -80,24 +82,8 @@ pub fn duration(duration: Duration) -> String {
 
 /// Nanoseconds since 1970 as `2026-11-23 20:31:07.123 UTC`.
 pub fn wall_time(unix_nanos: u64) -> String {
-    let (seconds, millis) = (unix_nanos / 1_000_000_000, unix_nanos % 1_000_000_000 / 1_000_000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03} UTC")
-}
-
-/// Year, month and day of a number of days since 1970, in the Gregorian calendar: counted in eras of
-/// 400 years (146,097 days) from 1 March of the year 0, so that the leap day is the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+    let Utc { year, month, day, hour, minute, second, nanos } = Utc::new(unix_nanos);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03} UTC", nanos / 1_000_000)
 }
 
 #[cfg(test)]

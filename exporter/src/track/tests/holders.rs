@@ -2,6 +2,7 @@
 
 use super::world::{POD_A, POD_B, World};
 use crate::track::Options;
+use crate::track::holders::Horizon;
 use crate::track::verdict::ClosedBy;
 
 #[test]
@@ -55,7 +56,7 @@ fn an_attempt_under_way_holds_its_ports() {
 fn the_answer_is_bounded_and_says_how_far_back_it_reaches() {
     let mut world = World::with(Options { max_tenancies: 4, ..Options::default() });
     let started = world.tracker.holders_of(46_994, 10);
-    assert!(started.since_start);
+    assert_eq!(started.because, Horizon::AgentStart);
     for cookie in 1..=6 {
         let conn = world.conn(cookie, POD_A, 40_000 + cookie as u16, 46_994);
         world.open(&conn);
@@ -65,5 +66,9 @@ fn the_answer_is_bounded_and_says_how_far_back_it_reaches() {
     let held = world.tracker.holders_of(46_994, 3);
     assert_eq!((held.found.len(), held.more), (3, 1));
     assert!(held.found.is_sorted_by(|a, b| a.opened > b.opened));
-    assert!(!held.since_start && held.remembers_since > started.remembers_since, "two had to be forgotten");
+    assert_eq!(held.because, Horizon::Memory, "two had to be forgotten");
+    assert!(held.remembers_since > started.remembers_since);
+    world.wait_ms(700_000);
+    let later = world.tracker.holders_of(46_994, 3);
+    assert_eq!((later.found.len(), later.because), (0, Horizon::Window));
 }
