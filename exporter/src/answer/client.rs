@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum AskError {
-    #[error("no agent runs here: there is no socket {0}. Start one with `synspan run`, or name the socket of the one that runs by --socket, or its configuration by --config")]
+    #[error(
+        "no agent runs here: there is no socket {0}. Start one with `synspan run`, or name the socket of the one that runs by --socket, or its configuration by --config"
+    )]
     Absent(PathBuf),
     #[error("no agent answers at {0}: the one that made this socket is gone. Start one with `synspan run`")]
     Dead(PathBuf),
@@ -27,7 +29,9 @@ pub enum AskError {
     Other(PathBuf, io::Error),
     #[error("the agent says: {0}")]
     Refused(String),
-    #[error("the agent answers in version {0} of this language, and this program knows {VERSION}: use the `synspan` program that the agent runs")]
+    #[error(
+        "the agent answers in version {0} of this language, and this program knows {VERSION}: use the `synspan` program that the agent runs"
+    )]
     Version(u64),
     #[error("the agent said what this program does not understand: {0}")]
     Unclear(serde_json::Error),

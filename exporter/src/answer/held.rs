@@ -99,7 +99,10 @@ fn row(holder: &Holder, name: &Name, clock: WallClock, server_state: Option<Serv
         opened: Utc::new(clock.unix_nanos(holder.opened)).rfc3339(),
         closed: holder.closed.map(|closed| Utc::new(clock.unix_nanos(closed)).rfc3339()),
         state,
-        closed_by: holder.closed.filter(|_| holder.closed_by != ClosedBy::Unknown).map(|_| holder.closed_by.as_str().to_owned()),
+        closed_by: holder
+            .closed
+            .filter(|_| holder.closed_by != ClosedBy::Unknown)
+            .map(|_| holder.closed_by.as_str().to_owned()),
         outcome: None,
         cause: None,
         server_state: server_state.map(|state| state.as_str().to_owned()),

@@ -19,7 +19,9 @@ pub enum PlaceError {
     NoDirectory(PathBuf),
     #[error("cannot make the directory {0}: {1}")]
     Directory(PathBuf, io::Error),
-    #[error("{0} may be written by others than root, who could put a socket of their own there: take that right away, or name another directory by `agent.socket`")]
+    #[error(
+        "{0} may be written by others than root, who could put a socket of their own there: take that right away, or name another directory by `agent.socket`"
+    )]
     Open(PathBuf),
     #[error("another agent answers at {0}: give this one a path of its own by `agent.socket`")]
     Taken(PathBuf),

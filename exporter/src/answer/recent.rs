@@ -211,8 +211,7 @@ impl Memory {
             attempts.push(entry.attempt.clone());
         }
         let lost = |kind: &Kind, from: u64| kind.overwritten.saturating_sub(from);
-        let missed =
-            lost(&self.trouble, position.trouble) + if failed { 0 } else { lost(&self.clean, position.clean) };
+        let missed = lost(&self.trouble, position.trouble) + if failed { 0 } else { lost(&self.clean, position.clean) };
         Found { attempts, position: read, kept: self.kept(), missed }
     }
 }
@@ -240,7 +239,9 @@ mod tests {
     use crate::identify::fixtures;
 
     fn remembered(trouble: bool, ended: u64) -> Remembered {
-        Remembered { ended: Mono(ended), serial: ended, ..Remembered::new(&fixtures::clean(), trouble) }
+        let mut remembered = Remembered::new(&fixtures::clean(), trouble);
+        (remembered.ended, remembered.serial) = (Mono(ended), ended);
+        remembered
     }
 
     fn memory(attempts: usize) -> Memory {

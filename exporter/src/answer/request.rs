@@ -105,7 +105,12 @@ mod tests {
     fn any_request() -> impl Strategy<Value = Request> {
         let attempts = (any::<bool>(), any::<Option<u64>>(), 0..=MAX_LIMIT, any::<bool>());
         prop_oneof![
-            attempts.prop_map(|(failed, since_ms, limit, follow)| Request::Attempts { failed, since_ms, limit, follow }),
+            attempts.prop_map(|(failed, since_ms, limit, follow)| Request::Attempts {
+                failed,
+                since_ms,
+                limit,
+                follow
+            }),
             (1..=u16::MAX).prop_map(|port| Request::Who { port }),
         ]
     }
@@ -113,8 +118,27 @@ mod tests {
     /// Lines that are nearly questions: words of the language in any order.
     fn nearly() -> impl Strategy<Value = Vec<u8>> {
         let word = proptest::sample::select(vec![
-            "{", "}", "[", "]", ":", ",", "\"v\"", "1", "\"ask\"", "\"who\"", "\"port\"", "46994", "\"attempts\"",
-            "\"limit\"", "-1", "1e99", "null", "true", "\"since_ms\"", "\u{0}", "\"\\ud800\"",
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"v\"",
+            "1",
+            "\"ask\"",
+            "\"who\"",
+            "\"port\"",
+            "46994",
+            "\"attempts\"",
+            "\"limit\"",
+            "-1",
+            "1e99",
+            "null",
+            "true",
+            "\"since_ms\"",
+            "\u{0}",
+            "\"\\ud800\"",
         ]);
         proptest::collection::vec(word, 0..40).prop_map(|words| words.concat().into_bytes())
     }

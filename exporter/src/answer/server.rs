@@ -72,8 +72,7 @@ impl Server {
     pub fn start(path: &Path, sources: Sources, runtime: &Handle) -> Result<Self, PlaceError> {
         let (listener, file) = Place::take(path)?.into_parts();
         let _inside = runtime.enter();
-        let listener =
-            UnixListener::from_std(listener).map_err(|error| PlaceError::Listen(path.to_owned(), error))?;
+        let listener = UnixListener::from_std(listener).map_err(|error| PlaceError::Listen(path.to_owned(), error))?;
         let shared = Arc::new(Shared {
             sources,
             clients: Arc::new(Semaphore::new(CLIENTS)),

@@ -1,5 +1,6 @@
 //! The commands.
 
+pub mod ask;
 pub mod check;
 pub mod clean;
 pub mod doctor;
@@ -35,6 +36,8 @@ const EXAMPLES: &str = "\
 Examples:
   synspan run                         watch this machine, show what went wrong on the console
   synspan run --config synspan.yaml   the same, sent where the file says
+  synspan attempts --failed           what went wrong of late, asked of the running agent
+  synspan who 46994                   who had this source port, and how it ended
   synspan check synspan.yaml --send   is the file right, and do the backends take a span?
   synspan doctor                      what works here, what is missing, and how to get it
   synspan clean                       take away what a killed agent left
@@ -58,6 +61,12 @@ enum Command {
         after_help = "Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `synspan doctor` says what is missing.\nEnds cleanly on SIGTERM and SIGINT: what is pending is sent, for at most ten seconds."
     )]
     Run(run::Args),
+    /// Ask the running agent for the attempts of late
+    #[command(after_help = ask::attempts::EXAMPLES)]
+    Attempts(ask::attempts::Args),
+    /// Ask the running agent who had a source port, on which tuples, when, and how it ended
+    #[command(after_help = ask::who::EXAMPLES)]
+    Who(ask::who::Args),
     /// Check a configuration; with --send, send a test span to each of its exporters
     Check(check::CheckArgs),
     /// Say what works here, what is lost where something is missing, and how to get it
@@ -81,6 +90,12 @@ impl Cli {
                     }
                 }
             }),
+            Command::Attempts(args) => with_config(args.which.config.as_deref(), |config| {
+                asked(|output| ask::attempts::run(&args, config, output))
+            }),
+            Command::Who(args) => {
+                with_config(args.which.config.as_deref(), |config| asked(|output| ask::who::run(&args, config, output)))
+            }
             Command::Check(args) => match check::check(&args, &ProcessEnv, &mut io::stdout()) {
                 Ok(checked) => checked as u8,
                 Err(error) => printed(Err(error)),
@@ -94,6 +109,26 @@ impl Cli {
             }),
         }
         .into()
+    }
+}
+
+/// Carries out a question to the agent, and says why where there is no answer.
+fn asked(question: impl FnOnce(&mut ask::Output<'_>) -> Result<(), ask::Error>) -> u8 {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut output = ask::Output {
+        out: &mut out,
+        remarks: &mut io::stderr(),
+        colour: crate::deliver::console::colours(&io::stdout()),
+    };
+    let result = question(&mut output);
+    let flushed = out.flush();
+    match result.and_then(|()| flushed.map_err(ask::Error::Write)) {
+        Ok(()) => OK,
+        Err(ask::Error::Write(error)) => printed(Err(error)),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            FAILED
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::model::{
-    Agent, Attach, Capture, Color, Config, DebugExporter, Delivery, Exporter, ExporterKind, IdKey, Identity, LogLevel, Secret,
-    SecretKey, SpanKind, StaticIdentity, Tracking,
+    Agent, Attach, Capture, Color, Config, DebugExporter, Delivery, Exporter, ExporterKind, IdKey, Identity, LogLevel,
+    Secret, SecretKey, SpanKind, StaticIdentity, Tracking,
 };
 use super::otlp::otlp;
 use super::reader::{Field, MapReader, Reading, join};

@@ -6,7 +6,7 @@ mod summary;
 pub(crate) mod text;
 mod tree;
 
-use std::io::{self, ErrorKind, IsTerminal as _, Write};
+use std::io::{self, ErrorKind, Write};
 
 use crate::capture::observation::Mono;
 use crate::encode::{Priority, priority};
@@ -24,6 +24,13 @@ pub struct Options {
     pub colour: bool,
 }
 
+/// Whether to colour what goes there.
+pub(crate) fn colours(out: &impl io::IsTerminal) -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    out.is_terminal() && !plain
+}
+
 /// Writes attempts for people.
 pub struct Console<W> {
     out: W,
@@ -38,9 +45,7 @@ impl Console<io::Stdout> {
     /// `TERM=dumb` is set.
     pub fn stdout(all: bool) -> Self {
         let out = io::stdout();
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        let colour = out.is_terminal() && !plain;
+        let colour = colours(&out);
         Self::new(out, Options { all, colour })
     }
 }
