@@ -38,6 +38,21 @@ pub enum Sink {
     Console,
 }
 
+/// Where a node's agent answers: each has a place of its own.
+fn socket(world: &World, node: &str) -> PathBuf {
+    world.dir().join(format!("{node}.sock"))
+}
+
+/// Asks a node's agent by its own program: `args` is the command, as `["who", "46994"]`. Gives the output,
+/// standard error behind standard output.
+pub fn ask(world: &World, node: &str, program: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args).arg("--socket").arg(socket(world, node)).stdin(Stdio::null());
+    let output = command.output().context(format_args!("ask the agent of {node}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(text) } else { lab(format!("{args:?} ended with {}: {text}", output.status)) }
+}
+
 /// The configuration of a node's agent.
 pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
     let mut people = Vec::new();
@@ -84,6 +99,7 @@ pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
         "capture": {"cgroup": world.node_cgroup(node)?},
         "tracking": {"covered": covered, "settle": "100ms"},
         "identity": {"node_name": node, "static": people},
+        "agent": {"socket": socket(world, node)},
     }))
 }
 
