@@ -84,7 +84,7 @@ impl Answer {
     ///
     /// # Errors
     /// What the agent refuses, and what cannot be read.
-    pub fn next(&mut self) -> Result<Option<Said>, AskError> {
+    pub fn say(&mut self) -> Result<Option<Said>, AskError> {
         self.text.clear();
         match self.lines.read_line(&mut self.text) {
             Ok(0) => return Ok(None),

@@ -184,8 +184,11 @@ async fn attempts(stream: &mut UnixStream, shared: &Shared, wanted: Wanted, foll
     let mut written = recent.watch();
     let found = recent.newest(&wanted, now());
     tell(stream, rows(&found).chain([Line::new(Said::Kept(found.kept))])).await?;
+    if !follow {
+        return Ok(());
+    }
     let mut position = found.position;
-    while follow {
+    loop {
         // A client has nothing more to say: what can be read is its end.
         let mut byte = [0];
         tokio::select! {
@@ -204,7 +207,6 @@ async fn attempts(stream: &mut UnixStream, shared: &Shared, wanted: Wanted, foll
             }
         }
     }
-    Ok(())
 }
 
 async fn who(stream: &mut UnixStream, shared: &Shared, port: u16) -> io::Result<()> {

@@ -60,7 +60,7 @@ pub fn run(args: &Args, config: &Config, to: &mut Output<'_>) -> Result<(), Erro
     let mut table = table::Attempts::new(to.paint());
     let mut told = 0;
     loop {
-        match answer.next()? {
+        match answer.say()? {
             Some(Said::Attempt(row)) => {
                 told += 1;
                 let text = if args.json { json(&row) } else { table.row(&row) };
@@ -104,7 +104,7 @@ fn remark(args: &Args, told: u64, kept: &Kept) -> String {
     if told == 0 && args.limit > 0 {
         let what = if args.failed { "nothing failed, came late or met a fault" } else { "no attempt ended" };
         let when = if args.since.is_some() { " in that time" } else { "" };
-        remarks.push(format!("{what}{when}, as far as the agent remembers ({} attempts)", kept.kept));
+        remarks.push(format!("{what}{when}, as far as the agent remembers (attempts in its memory: {})", kept.kept));
     }
     if kept.more > 0 && args.limit > 0 {
         remarks.push(format!("{} more, all before these: --limit shows up to {MAX_LIMIT}", kept.more));

@@ -38,7 +38,7 @@ pub fn run(args: &Args, config: &Config, to: &mut Output<'_>) -> Result<(), Erro
     let mut answer = ask(args.which.socket(config)?, &Request::Who { port: args.port })?;
     let mut rows = Vec::new();
     loop {
-        match answer.next()? {
+        match answer.say()? {
             Some(Said::Holder(row)) => rows.push(*row),
             Some(Said::Held(held)) => {
                 if args.json {

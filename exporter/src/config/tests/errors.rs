@@ -26,6 +26,12 @@ fn each_form_of_error() {
         "capture:\n  interfaces:\n    pod_nic: veth*",
         "t.yaml:3: capture.interfaces.pod_nic: a value where a list belongs; write [one, two], or one `- item` a line",
     );
+    one("agent: {socket: agent.sock}", "t.yaml:1: agent.socket: `agent.sock` is no absolute path; begin it with /");
+    one(
+        "agent: {socket: /run/}",
+        "t.yaml:1: agent.socket: `/run/` can be no socket's path; write the path of a file, of at most 107 bytes",
+    );
+    one("agent: {sockets: /run/a}", "t.yaml:1: agent.sockets: unknown key; did you mean `socket`?");
     one("capture: [a]", "t.yaml:1: capture: a list where a map belongs; write `key: value` lines, indented below it");
     one("tracking: {settle: [1s]}", "t.yaml:1: tracking.settle: a list where a single value belongs; write one value");
     one(

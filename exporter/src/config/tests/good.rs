@@ -137,6 +137,14 @@ delivery: {memory_limit: 64MiB}
 }
 
 #[test]
+fn the_agents_socket() {
+    let socket = |text: &str| load(text).config.agent.socket.map(|path| path.display().to_string());
+    assert_eq!(socket("").as_deref(), Some("/run/synspan/agent.sock"));
+    assert_eq!(socket("agent: {socket: /run/other.sock}").as_deref(), Some("/run/other.sock"));
+    assert_eq!(socket("agent: {socket: none}"), None);
+}
+
+#[test]
 fn without_pipelines_every_exporter_is_used() {
     let config = load("exporters: {debug: , otlp: {endpoint: 'http://a:1'}}").config;
     assert_eq!(config.pipelines.traces, ["debug", "otlp"]);
