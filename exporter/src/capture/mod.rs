@@ -1,4 +1,5 @@
-//! Capture: what the kernel saw, as observations. Nothing else in the project knows eBPF.
+//! Capture: what the kernel saw, or a capture file holds, as observations. Nothing else in the project knows
+//! eBPF.
 
 #[cfg(feature = "live")]
 pub mod live;
@@ -6,4 +7,5 @@ pub mod netlink;
 pub mod observation;
 pub mod probe;
 pub mod question;
+pub mod replay;
 pub mod tuple;
