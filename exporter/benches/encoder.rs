@@ -47,8 +47,13 @@ fn bench(criterion: &mut Criterion) {
     let list = [entry("10.244.1.11/32", "cart"), entry("192.168.50.20/32", "accounts")];
     let fixed = StaticList::new(&list, &node, None);
     let mut describer = Describer::new(Identities::new(vec![Arc::new(fixed)]), None, &node, 10_000);
-    let options =
-        Options { node_name: Arc::from("node-a"), covered: Vec::new(), internal_kind: false, id_key: DEFAULT_KEY };
+    let options = Options {
+        node_name: Arc::from("node-a"),
+        covered: Vec::new(),
+        internal_kind: false,
+        id_key: DEFAULT_KEY,
+        replay: false,
+    };
     let encoder = Encoder::new(options);
     let attempts = attempts();
     let mut group = criterion.benchmark_group("encoder");

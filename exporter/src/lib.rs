@@ -3,6 +3,9 @@
 //! Data flows one way: [`capture`] -> [`track`] -> [`identify`] -> [`encode`] -> [`deliver`]; [`answer`] stands
 //! beside the last two, for who asks a running agent.
 
+#[cfg(all(feature = "live", not(target_os = "linux")))]
+compile_error!("live capture is for Linux: build with --no-default-features");
+
 pub mod answer;
 pub mod capture;
 pub mod cli;

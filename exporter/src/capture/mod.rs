@@ -5,6 +5,7 @@
 pub mod live;
 pub mod netlink;
 pub mod observation;
+#[cfg(target_os = "linux")]
 pub mod probe;
 pub mod question;
 pub mod replay;

@@ -2,28 +2,27 @@
 
 pub mod ask;
 pub mod check;
+#[cfg(target_os = "linux")]
 pub mod clean;
+#[cfg(target_os = "linux")]
 pub mod doctor;
 pub mod exporters;
+pub mod replay;
 #[cfg(feature = "live")]
 pub mod run;
 #[cfg(feature = "live")]
 mod selftest;
-#[cfg(feature = "live")]
 pub mod stages;
 
-#[cfg(feature = "live")]
-use std::io::IsTerminal as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(target_os = "linux")]
 use crate::capture::probe;
-#[cfg(feature = "live")]
-use crate::config::LogLevel;
-use crate::config::{Config, ProcessEnv};
+use crate::config::{Config, LogLevel, ProcessEnv};
 
 /// It worked.
 pub const OK: u8 = 0;
@@ -39,10 +38,12 @@ Examples:
   synspan attempts --failed           what went wrong of late, asked of the running agent
   synspan who 46994                   who had this source port, and how it ended
   synspan check synspan.yaml --send   is the file right, and do the backends take a span?
+  synspan replay capture.pcap         the same verdicts from what tcpdump wrote, with no privileges
   synspan doctor                      what works here, what is missing, and how to get it
   synspan clean                       take away what a killed agent left
 
-Exit status: 0 it worked; 1 it could not be done; 2 the command line or the configuration is wrong.
+Exit status: 0 it worked; 1 it could not be done; 2 the command line, the configuration or a
+capture file is wrong.
 Logs go to standard error; RUST_LOG sets what they tell (as `RUST_LOG=synspan=debug`).";
 
 /// A span for every SYN: TCP connection attempts as OpenTelemetry traces, with both sides of the NAT.
@@ -67,10 +68,15 @@ enum Command {
     /// Ask the running agent who had a source port, on which tuples, when, and how it ended
     #[command(after_help = ask::who::EXAMPLES)]
     Who(ask::who::Args),
+    /// Say of capture files what `run` would have said: pcap and pcapng, no privileges
+    #[command(after_help = replay::HELP)]
+    Replay(replay::Args),
     /// Check a configuration; with --send, send a test span to each of its exporters
     Check(check::CheckArgs),
+    #[cfg(target_os = "linux")]
     /// Say what works here, what is lost where something is missing, and how to get it
     Doctor(doctor::Args),
+    #[cfg(target_os = "linux")]
     /// Take away what a killed agent left behind
     Clean(clean::Args),
 }
@@ -96,14 +102,17 @@ impl Cli {
             Command::Who(args) => {
                 with_config(args.which.config.as_deref(), |config| asked(|output| ask::who::run(&args, config, output)))
             }
+            Command::Replay(args) => replay::main(&args),
             Command::Check(args) => match check::check(&args, &ProcessEnv, &mut io::stdout()) {
                 Ok(checked) => checked as u8,
                 Err(error) => printed(Err(error)),
             },
+            #[cfg(target_os = "linux")]
             Command::Doctor(args) => with_config(args.config.as_deref(), |config| {
                 let options = probe_options(config);
                 printed(doctor::run(&args, &options, &*self_test(config, &options), &mut io::stdout()))
             }),
+            #[cfg(target_os = "linux")]
             Command::Clean(args) => with_config(args.config.as_deref(), |config| {
                 printed(clean::run(&args, &probe_options(config), &mut io::stdout()))
             }),
@@ -148,6 +157,7 @@ fn with_config(path: Option<&Path>, command: impl FnOnce(&Config) -> u8) -> u8 {
     }
 }
 
+#[cfg(target_os = "linux")]
 fn probe_options(config: &Config) -> probe::Options {
     probe::Options { cgroup: config.capture.cgroup.clone() }
 }
@@ -158,12 +168,13 @@ fn self_test(config: &Config, options: &probe::Options) -> Box<dyn doctor::SelfT
     Box::new(doctor::ByConnection { options: options.clone(), start: move || selftest::start(capture.clone()) })
 }
 
-#[cfg(not(feature = "live"))]
+#[cfg(all(target_os = "linux", not(feature = "live")))]
 fn self_test(_: &Config, _: &probe::Options) -> Box<dyn doctor::SelfTest> {
     Box::new(doctor::NoCapture)
 }
 
 /// The exit status of a command that prints its result.
+
 fn printed(result: io::Result<bool>) -> u8 {
     match result {
         Ok(true) => OK,
@@ -178,7 +189,6 @@ fn printed(result: io::Result<bool>) -> u8 {
 }
 
 /// Logs to standard error, by RUST_LOG if it is set, else by the configuration.
-#[cfg(feature = "live")]
 fn log(level: LogLevel) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level.as_str()));

@@ -16,10 +16,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exporters, stages};
-use crate::capture::live::{Can, Capture, Features};
 use crate::answer::held::MAX_LOOKUPS;
 use crate::answer::recent::Recent;
 use crate::answer::server::{Server, Sources};
+use crate::capture::live::{Can, Capture, Features};
 use crate::config::Config;
 use crate::deliver::{Delivery, StartError as DeliveryError};
 use crate::track::Tracker;

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
+#[cfg(feature = "live")]
 use crate::capture::live::{AttachMode, InterfaceRules, Options as CaptureOptions};
-use crate::config::{Attach, Config, IdKey as ConfiguredKey, SpanKind};
+#[cfg(feature = "live")]
+use crate::config::Attach;
+use crate::config::{Config, IdKey as ConfiguredKey, SpanKind};
 use crate::encode::spans::Options as EncodeOptions;
 use crate::identify::static_list::Entry;
 use crate::track::Options as TrackOptions;
 use crate::track::trace_id::{DEFAULT_KEY, IdKey};
 
 /// What live capture is told.
+#[cfg(feature = "live")]
 pub fn capture(config: &Config) -> CaptureOptions {
     let capture = &config.capture;
     CaptureOptions {
@@ -47,14 +51,31 @@ pub fn track(config: &Config) -> TrackOptions {
     }
 }
 
-/// What the encoder is told.
-pub fn encode(config: &Config, node_name: &Arc<str>) -> EncodeOptions {
+/// What the encoder is told; `replay` says that capture files are told of.
+pub fn encode(config: &Config, node_name: &Arc<str>, replay: bool) -> EncodeOptions {
     EncodeOptions {
         node_name: node_name.clone(),
         covered: config.tracking.covered.clone(),
         internal_kind: config.span_kind == SpanKind::Internal,
         id_key: id_key(config),
+        replay,
     }
+}
+
+/// This node's name: the configured one, else the machine's.
+pub fn node_name(config: &Config) -> String {
+    config.identity.node_name.clone().or_else(host_name).unwrap_or_else(|| "localhost".to_owned())
+}
+
+#[cfg(target_os = "linux")]
+fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn host_name() -> Option<String> {
+    let named = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    named("HOSTNAME").or_else(|| named("COMPUTERNAME"))
 }
 
 /// The static list.

@@ -99,6 +99,17 @@ impl<W: Write> Console<W> {
         }
     }
 
+    /// Sums up all that came, under a heading of the caller's: for what is no stream of time.
+    ///
+    /// # Errors
+    /// As for [`Self::attempt`].
+    pub fn finish_with(&mut self, heading: &str) -> io::Result<()> {
+        match self.summary.all(heading) {
+            Some(line) => self.write(&format!("{}\n", self.paint.dim(&line))),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the reader went away: nothing is written any more.
     pub fn is_closed(&self) -> bool {
         self.closed

@@ -97,6 +97,8 @@ pub mod verdict {
     pub const TRACE_SURVIVES_NAT: &str = "synspan.trace.survives_nat";
     /// This `tcp connect` stands for a later SYN of an attempt whose own trace is another.
     pub const SYN_RETRY: &str = "synspan.syn_retry";
+    /// Made by replay, from capture files.
+    pub const REPLAY: &str = "synspan.replay";
 }
 
 /// Facts that a verdict rests on.

@@ -34,6 +34,8 @@ pub struct Options {
     pub internal_kind: bool,
     /// The key of the ids (`tracking.id_key`).
     pub id_key: IdKey,
+    /// Marks every span as made from capture files.
+    pub replay: bool,
 }
 
 /// What became of an attempt.
@@ -219,8 +221,9 @@ impl Encoder {
         kind: SpanKind,
         place: Place,
         (start, end): (Mono, Mono),
-        attributes: Attributes,
+        mut attributes: Attributes,
     ) -> Span {
+        attributes.mark(verdict::REPLAY, self.options.replay);
         let kind = if self.options.internal_kind { SpanKind::Internal } else { kind };
         let remote = place.parent.is_some_and(|parent| parent.remote);
         Span {

@@ -1,5 +1,6 @@
 //! Wall-clock time for monotonic times.
 
+#[cfg(target_os = "linux")]
 use nix::time::{ClockId, clock_gettime};
 
 use crate::capture::observation::Mono;
@@ -13,6 +14,7 @@ pub struct WallClock {
 
 impl WallClock {
     /// The offset as it is now, of `CLOCK_REALTIME` to `CLOCK_MONOTONIC`.
+    #[cfg(target_os = "linux")]
     pub fn now() -> Self {
         let read = |clock: ClockId| {
             clock_gettime(clock).map_or(0, |time| time.tv_sec().saturating_mul(1_000_000_000) + time.tv_nsec())
@@ -112,6 +114,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn now_is_after_2020() {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("clock");
         let mono = Mono(u64::try_from(now.tv_sec()).expect("positive") * 1_000_000_000);

@@ -187,7 +187,7 @@ pub fn refused() -> Described {
     let attempt = &mut *described.attempt;
     attempt.verdict = Verdict {
         outcome: Outcome::Refused,
-        errno: Some(libc::ECONNREFUSED),
+        errno: Some(111),
         cause: Some(Cause::ConnectionRefused),
         also: vec![],
         evidence: Evidence::Kernel,
@@ -208,7 +208,7 @@ pub fn no_response() -> Described {
     attempt.syns = 3;
     attempt.verdict = Verdict {
         outcome: Outcome::TimedOut,
-        errno: Some(libc::ETIMEDOUT),
+        errno: Some(110),
         cause: Some(Cause::NoResponse),
         also: vec![],
         evidence: Evidence::Absence,

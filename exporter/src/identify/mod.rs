@@ -3,6 +3,10 @@
 //! Nothing else in the project knows Kubernetes, systemd or the static list: the rest asks
 //! [`Identify`] and gets resource attributes.
 
+#[cfg(target_os = "linux")]
+pub mod cgroup;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_cgroup.rs"]
 pub mod cgroup;
 pub mod chain;
 pub mod clock;

@@ -65,7 +65,7 @@ fn outcome(tracker: &Tracker, open: &Open, flush: bool) -> (Outcome, Mono) {
         }
         Some(syn_ack) if completed_unseen(tracker, open) => (Outcome::Established, syn_ack.time),
         Some(_) => (Outcome::Failed, open.touched),
-        None if flush => (Outcome::Pending, open.touched),
+        None if flush && !(open.wire_only && open.overdue(tracker.now)) => (Outcome::Pending, open.touched),
         None => (Outcome::Failed, open.touched),
     }
 }

@@ -57,6 +57,9 @@ pub struct Options {
     pub calls_watched: bool,
     /// A process whose connections are not reported: the agent itself, for its own exports.
     pub quiet_pid: Option<u32>,
+    /// No sockets are in sight, as in capture files: what the wire shows has to do for the outcome, for who
+    /// is the client, and for who held a tuple.
+    pub wire_only: bool,
     /// Seeds the hash tables, so that nobody outside can aim at a bucket; fixed in tests.
     pub hash_seed: u64,
 }
@@ -74,6 +77,7 @@ impl Default for Options {
             errors_seen: false,
             calls_watched: false,
             quiet_pid: None,
+            wire_only: false,
             hash_seed: 0,
         }
     }

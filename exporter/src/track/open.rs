@@ -1,6 +1,7 @@
 //! An attempt while it is open: what is known of it so far.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -17,6 +18,8 @@ use crate::capture::tuple::{Endpoint, Tuple};
 pub const MAX_SIGHTINGS: usize = 8;
 /// Most wire tuples and timestamps kept for one attempt.
 const MAX_TURNS: usize = 16;
+/// The wait for a SYN where the last gap is not known: Linux waits no longer than 120 s.
+const UNKNOWN_GAP: Duration = Duration::from_secs(125);
 
 /// The SYN-ACK that answered.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,8 @@ pub struct Open {
     pub server: Option<ServerSocket>,
     /// Not to be reported.
     pub quiet: bool,
+    /// No socket will ever tell of it ([`super::Options::wire_only`]).
+    pub wire_only: bool,
     /// Points in the order of first sight.
     pub sightings: Vec<Sighting>,
     /// When SYNs left, as seen at the first point, or by the socket.
@@ -171,6 +176,7 @@ impl Open {
             client: None,
             server: None,
             quiet: false,
+            wire_only: false,
             sightings: Vec::new(),
             syn_times: SmallVec::new(),
             tsvals: SmallVec::new(),
@@ -359,7 +365,10 @@ impl Open {
     /// This node's part in it.
     pub fn role(&self) -> Role {
         let entered = self.sightings.first();
+        // With no sockets in sight, what leaves and was seen nowhere before began here.
+        let began_here = |s: &Sighting| s.kind == PointKind::NodeNic && s.direction == Direction::Egress;
         if self.client.is_some()
+            || (self.wire_only && entered.is_some_and(began_here))
             || entered.is_some_and(|s| s.kind == PointKind::PodNic && s.direction == Direction::Ingress)
         {
             Role::Client
@@ -409,6 +418,17 @@ impl Open {
         self.sightings
             .iter()
             .any(|sighting| sighting.direction == Direction::Egress && sighting.kind != PointKind::PodNic)
+    }
+
+    /// Whether its client has given up by `now`, as far as the wire tells: its next SYN would have been
+    /// due. Timers double at most (RFC 6298, 5.5), and start at three seconds at most (RFC 1122).
+    pub fn overdue(&self, now: Mono) -> bool {
+        let wait = match *self.syn_times.as_slice() {
+            [.., before, last] if self.syn_times.len() < MAX_TURNS => last.since(before).mul_f64(2.5),
+            [_] => Duration::from_secs(4),
+            _ => UNKNOWN_GAP,
+        };
+        now.since(self.touched) > wait.max(Duration::from_millis(2_500))
     }
 
     /// Whether anything at all answered.

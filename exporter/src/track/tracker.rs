@@ -254,7 +254,7 @@ impl Tracker {
     pub(super) fn insert(&mut self, isn: u32, time: Mono, foreign: bool) -> usize {
         self.make_room(foreign);
         let serial = self.serial();
-        let at = self.open.insert(Open::new(serial, isn, time));
+        let at = self.open.insert(Open { wire_only: self.options.wire_only, ..Open::new(serial, isn, time) });
         let same = self.by_isn.entry(isn).or_default();
         if same.len() < MAX_SAME_ISN {
             same.push(at);
@@ -367,6 +367,8 @@ impl Tracker {
             return settled(over);
         }
         match (open.role(), open.syn_ack) {
+            (_, Some(syn_ack)) if open.wire_only => settled(syn_ack.time),
+            (_, None) if open.wire_only => open.touched.plus(UNSEEN_PATIENCE),
             (Role::Client | Role::Transit, Some(syn_ack)) => settled(syn_ack.time),
             (Role::Client, None) => open.touched.plus(UNSEEN_PATIENCE),
             _ => open.touched.plus(FOREIGN_PATIENCE),

@@ -154,7 +154,12 @@ impl Tracker {
         let again = here && time > first;
         open.syn_acks_again += u32::from(again);
         open.tell(time, point, if again { StoryStep::SynAckAgain } else { StoryStep::SynAck });
+        let wire_only = open.wire_only;
         self.witness_answer(at, segment, kind, time);
+        if wire_only {
+            // No socket will say that it came up.
+            self.open_tenancy(at, time);
+        }
         if again
             && self.open.get(at).is_some_and(|open| {
                 open.server.is_none() && (open.role() == Role::Server || open.server_nic().is_some())

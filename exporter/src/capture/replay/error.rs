@@ -35,7 +35,9 @@ pub enum FileError {
         why: String,
     },
     /// The link type is one that no TCP segment can be read from.
-    #[error("was captured with link type {0}, in which synspan finds no TCP: it reads Ethernet, raw IP, Linux cooked and loopback captures")]
+    #[error(
+        "was captured with link type {0}, in which synspan finds no TCP: it reads Ethernet, raw IP, Linux cooked and loopback captures"
+    )]
     LinkType(i32),
 }
 

@@ -8,8 +8,8 @@ use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 
-use pcap_parser::pcap::{PcapHeader, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified};
 use pcap_parser::parse_pcap_header;
+use pcap_parser::pcap::{PcapHeader, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified};
 use pcap_parser::pcapng::{
     Block, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode, parse_block_be, parse_block_le,
     parse_sectionheaderblock,
@@ -291,17 +291,13 @@ fn described(block: &InterfaceDescriptionBlock<'_>, serial: u32, big_endian: boo
         name: block.if_name().and_then(Result::ok).map(|name| name.trim_end_matches('\0').to_owned()),
         link: block.linktype.0,
         units: block.ts_resolution().unwrap_or(1_000_000).max(1),
-        offset: offset.map_or(0, |bytes| if big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) }),
+        offset: offset
+            .map_or(0, |bytes| if big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) }),
     }
 }
 
 /// An enhanced packet, whose block ends where the window will stand.
-fn enhanced(
-    packet: &EnhancedPacketBlock<'_>,
-    block: &[u8],
-    interface: &Arc<FileInterface>,
-    big_endian: bool,
-) -> Frame {
+fn enhanced(packet: &EnhancedPacketBlock<'_>, block: &[u8], interface: &Arc<FileInterface>, big_endian: bool) -> Frame {
     let data = packet.packet_data();
     let start = data.as_ptr().addr() - block.as_ptr().addr();
     let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);

@@ -250,9 +250,7 @@ impl Flow {
 
     fn set_direction(&mut self, point: u32, direction: Direction) {
         let known = self.points.iter().flatten().any(|&(known, _)| known == point);
-        if !known
-            && let Some(free) = self.points.iter_mut().find(|slot| slot.is_none())
-        {
+        if !known && let Some(free) = self.points.iter_mut().find(|slot| slot.is_none()) {
             *free = Some((point, direction));
         }
     }

@@ -110,9 +110,11 @@ impl Points {
         let own = interface.name.clone().filter(|name| !name.is_empty() && name != "any");
         let own = own.or_else(|| place.ifindex.map(|index| format!("if{index}")));
         let named = |rule: &&PointRule| rule.name.is_some() && rule.name == own;
-        let rule = self.rules.iter().find(named).or_else(|| {
-            self.rules.iter().find(|rule| rule.name.is_none() || own.is_none())
-        });
+        let rule = self
+            .rules
+            .iter()
+            .find(named)
+            .or_else(|| self.rules.iter().find(|rule| rule.name.is_none() || own.is_none()));
         let own_kind = own.as_deref().and_then(kind_of);
         let kind = rule.map(|rule| rule.kind).or(own_kind).or_else(|| kind_of(&self.stem));
         let kind = kind.unwrap_or(PointKind::NodeNic);

@@ -40,7 +40,7 @@ impl Telemetry {
     /// Builds the stages by the configuration. `all` shows every attempt on the console; `recent` remembers
     /// attempts for who asks.
     pub fn new(config: &Config, all: bool, delivery: Arc<Delivery>, recent: Arc<Recent>) -> Self {
-        let name = config.identity.node_name.clone().unwrap_or_else(host_name);
+        let name = stages::node_name(config);
         let node = Node::new(&name, false, &config.resource_attributes);
         let paths = cgroup_mount().map(|mount| Arc::new(CgroupPaths::new(mount)));
         let fixed = StaticList::new(&stages::static_list(config), &node, paths.clone());
@@ -59,7 +59,7 @@ impl Telemetry {
         });
         Self {
             describer,
-            encoder: Encoder::new(stages::encode(config, node.name())),
+            encoder: Encoder::new(stages::encode(config, node.name(), false)),
             consoles: consoles.collect(),
             delivery,
             recent,
@@ -144,10 +144,6 @@ pub fn counted(delivery: &Delivery) -> serde_json::Value {
         })
     });
     exporters.collect()
-}
-
-fn host_name() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// Where cgroup2 is mounted; cgroups have no paths without it, and capture does not start.

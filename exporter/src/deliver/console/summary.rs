@@ -52,6 +52,11 @@ impl Summary {
         self.take("since then")
     }
 
+    /// The line for what came since the last one, under another heading.
+    pub fn all(&mut self, heading: &str) -> Option<String> {
+        self.take(heading)
+    }
+
     fn take(&mut self, heading: &str) -> Option<String> {
         let of = std::mem::replace(self, Self { since: self.since, ..Self::default() });
         if of.attempts == 0 {

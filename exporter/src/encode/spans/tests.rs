@@ -17,6 +17,7 @@ fn encoder(node: &str, covered: &[&str]) -> Encoder {
         covered: covered.iter().map(|prefix| prefix.parse().expect("prefix")).collect(),
         internal_kind: false,
         id_key: DEFAULT_KEY,
+        replay: false,
     })
 }
 
