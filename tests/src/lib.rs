@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod capture;
 pub mod error;
 pub mod net;
 pub mod receiver;

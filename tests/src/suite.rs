@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture;
 use crate::error::{Context, Error, Result, lab};
 use crate::net::process::Process;
 use crate::scenario::agents::Watch;
@@ -89,6 +90,10 @@ fn in_process(job: &Job, options: &Options) -> Result<Report> {
     };
     if let Some(to) = options.forward {
         command.arg("--forward").arg(to.to_string());
+    }
+    if let Some(directory) = std::env::var_os(capture::DIRECTORY) {
+        let run = format!("{}-v{}", job.scenario, u8::from(job.family));
+        command.env(capture::DIRECTORY, Path::new(&directory).join(run));
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = Process::spawn_tidy(command, &format!("a run of {}", job.scenario))?;
