@@ -290,10 +290,17 @@ fn described(block: &InterfaceDescriptionBlock<'_>, serial: u32, big_endian: boo
         serial,
         name: block.if_name().and_then(Result::ok).map(|name| name.trim_end_matches('\0').to_owned()),
         link: block.linktype.0,
-        units: block.ts_resolution().unwrap_or(1_000_000).max(1),
-        offset: offset
-            .map_or(0, |bytes| if big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) }),
+        units: units(block.if_tsresol),
+        offset: offset.map_or(0, |bytes| if big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) }),
     }
+}
+
+/// Time units per second by `if_tsresol`: a power of ten, or with its highest bit set of two. What no clock
+/// has is taken for the usual microseconds. (The crate takes powers of two for something else.)
+fn units(resolution: u8) -> u64 {
+    let power = u32::from(resolution & 0x7f);
+    let units = if resolution & 0x80 == 0 { 10_u64.checked_pow(power) } else { 1_u64.checked_shl(power) };
+    units.unwrap_or(1_000_000)
 }
 
 /// An enhanced packet, whose block ends where the window will stand.
