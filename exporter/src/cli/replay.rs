@@ -13,6 +13,7 @@ use super::{FAILED, OK, WRONG, stages};
 use crate::capture::replay::{Ended, Replay, StartError};
 use crate::config::{Config, ProcessEnv};
 use crate::deliver::StartError as DeliveryError;
+use crate::track::attempt::Finding;
 use crate::track::{Options as TrackOptions, Tracker};
 
 use points::PointArg;
@@ -119,28 +120,11 @@ fn replay(args: &Args, config: &Config) -> Result<Ending, Error> {
     let start = replay.start().unwrap_or_default();
     let options = TrackOptions { wire_only: true, hash_seed: rand::random(), ..stages::track(config) };
     let mut tracker = Tracker::new(options, start);
-    let mut ticked = start;
-    while let Some(observation) = replay.next_observation() {
-        if observation.time.since(ticked) >= TICK {
-            ticked = observation.time;
-            tracker.advance(ticked);
-            drain(&mut tracker, &mut teller)?;
-            if teller.is_closed() {
-                return Ok(Ending::Whole);
-            }
-        }
-        tracker.observe(&observation);
-        while let Some(question) = tracker.next_question() {
-            if let Some(answer) = replay.answer(&question, observation.time) {
-                tracker.observe(&answer);
-            }
-        }
-    }
-    let end = replay.end().unwrap_or(start);
-    tracker.advance(end);
-    tracker.finish_all();
-    drain(&mut tracker, &mut teller)?;
-    teller.finish(end.since(start))?;
+    drive(&mut replay, &mut tracker, |finding| {
+        teller.tell(finding)?;
+        Ok::<_, Error>(!teller.is_closed())
+    })?;
+    teller.finish(replay.end().unwrap_or(start).since(start))?;
     report(&replay, &tracker);
     let unsent = teller.unsent();
     if unsent > 0 {
@@ -184,9 +168,36 @@ fn report(replay: &Replay, tracker: &Tracker) {
     }
 }
 
-fn drain(tracker: &mut Tracker, teller: &mut Teller) -> Result<(), Error> {
+/// Drives the tracker by the files to their end; `tell` takes each finding, and says whether to go on.
+fn drive<E>(
+    replay: &mut Replay,
+    tracker: &mut Tracker,
+    mut tell: impl FnMut(Finding) -> Result<bool, E>,
+) -> Result<(), E> {
+    let mut ticked = replay.start().unwrap_or_default();
+    while let Some(observation) = replay.next_observation() {
+        if observation.time.since(ticked) >= TICK {
+            ticked = observation.time;
+            tracker.advance(ticked);
+            while let Some(finding) = tracker.next_finding() {
+                if !tell(finding)? {
+                    return Ok(());
+                }
+            }
+        }
+        tracker.observe(&observation);
+        while let Some(question) = tracker.next_question() {
+            if let Some(answer) = replay.answer(&question, observation.time) {
+                tracker.observe(&answer);
+            }
+        }
+    }
+    tracker.advance(replay.end().unwrap_or(ticked));
+    tracker.finish_all();
     while let Some(finding) = tracker.next_finding() {
-        teller.tell(finding)?;
+        if !tell(finding)? {
+            break;
+        }
     }
     Ok(())
 }

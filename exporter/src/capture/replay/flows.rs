@@ -42,8 +42,8 @@ struct Flow {
     client_first: Option<bool>,
     isn: u32,
     syn_time: Mono,
-    /// Point and timestamp value of the last SYN.
-    last_syn: (u32, Option<u32>),
+    /// Point, direction and timestamp value of the last SYN.
+    last_syn: Option<(u32, Direction, Option<u32>)>,
     /// Answers that are still worth telling; 0 when nothing is awaited.
     awaiting: u8,
     points: [Option<(u32, Direction)>; MOST_POINTS],
@@ -121,12 +121,12 @@ impl Flows {
         timestamp: Option<u32>,
         direction: Direction,
     ) -> Worth {
-        let fresh = Flow::new(time, first, head, (point, timestamp));
+        let fresh = Flow::new(time, first, head);
         let mut before = None;
         let flow = match self.map.get_mut(&key) {
             None => self.insert(key, fresh),
             Some(flow) if flow.isn == head.seq && flow.client_first == Some(first) => {
-                let twice = flow.last_syn == (point, timestamp) && time.since(flow.syn_time) < TWICE;
+                let twice = flow.last_syn == Some((point, direction, timestamp)) && time.since(flow.syn_time) < TWICE;
                 if twice && time >= flow.syn_time {
                     return Worth::Nothing;
                 }
@@ -141,7 +141,7 @@ impl Flows {
         };
         if let Some(flow) = flow {
             flow.awaiting = MOST_ANSWERS;
-            (flow.syn_time, flow.last_syn) = (time, (point, timestamp));
+            (flow.syn_time, flow.last_syn) = (time, Some((point, direction, timestamp)));
             flow.set_direction(point, direction);
         }
         Worth::Told(Some(direction), before)
@@ -186,12 +186,12 @@ pub fn opposite(direction: Direction) -> Direction {
 }
 
 impl Flow {
-    fn new(time: Mono, client_first: bool, head: Head, last_syn: (u32, Option<u32>)) -> Self {
+    fn new(time: Mono, client_first: bool, head: Head) -> Self {
         Self {
             client_first: Some(client_first),
             isn: head.seq,
             syn_time: time,
-            last_syn,
+            last_syn: None,
             awaiting: MOST_ANSWERS,
             points: [None; MOST_POINTS],
             acked: [None; 2],
@@ -204,7 +204,7 @@ impl Flow {
 
     /// A connection whose beginning is not in the file; which end is the client is not known.
     fn begun_before(time: Mono, first: bool, head: Head) -> Self {
-        let mut flow = Self { client_first: None, awaiting: 0, ..Self::new(time, first, head, (0, None)) };
+        let mut flow = Self { client_first: None, awaiting: 0, ..Self::new(time, first, head) };
         flow.note(first, head);
         flow
     }

@@ -5,11 +5,12 @@ use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::FileError;
 use super::point::PointRule;
 use super::source::{Identity, Source, Tally, known_flow};
-use crate::capture::observation::{Mono, Observation, What};
+use crate::capture::observation::{Lost, Mono, Observation, What};
 use crate::capture::question::Question;
 
 /// Connections kept in mind over all files.
@@ -40,7 +41,16 @@ pub struct Ended<'a> {
     pub failure: Option<&'a FileError>,
 }
 
+/// A file that begins this much later than the first, or ends this much before the others, does not cover
+/// the moment: what is absent from it proves nothing. Shorter gaps may be quiet interfaces.
+const UNCOVERED_BEFORE: Duration = Duration::from_secs(1);
+const UNCOVERED_AFTER: Duration = Duration::from_secs(30);
+
 struct Member {
+    /// Whether its first packet's time has come.
+    begun: bool,
+    /// Whether it was told that the file does not cover the time since its end.
+    gone: bool,
     file: String,
     source: Source<Box<dyn Read + Send>>,
     next: Option<Observation>,
@@ -85,8 +95,9 @@ impl Replay {
         for (number, (name, stem, rules, file)) in files.into_iter().enumerate() {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             let identity = Identity { number, stem, rules, flows, seed: rand::random() };
-            let source = Source::new(file, identity).map_err(|why| StartError { file: name.clone(), why })?;
-            replay.members.push(Member { file: name, source, next: None });
+            let source =
+                Source::new(file, identity).map_err(|why| StartError { file: name.clone(), why })?;
+            replay.members.push(Member { begun: false, gone: false, file: name, source, next: None });
         }
         for at in 0..replay.members.len() {
             replay.pull(at);
@@ -104,10 +115,34 @@ impl Replay {
 
     /// The next observation of all files.
     pub fn next_observation(&mut self) -> Option<Observation> {
-        let Reverse((_, at)) = self.order.pop()?;
+        let &Reverse((now, at)) = self.order.peek()?;
+        if let Some(lost) = self.uncovered(now) {
+            return Some(lost);
+        }
+        self.order.pop();
         let observation = self.members[at].next.take();
         self.pull(at);
         observation
+    }
+
+    /// That a file began only now, or has ended long before the others.
+    fn uncovered(&mut self, now: Mono) -> Option<Observation> {
+        let start = self.start().unwrap_or(now);
+        let lost = Observation { time: now, what: What::Lost(Lost { count: 1, inbound: false }) };
+        for member in &mut self.members {
+            let (from, to) = member.source.read().span.unwrap_or((start, start));
+            if !member.begun && now >= from {
+                member.begun = true;
+                if from.since(start) > UNCOVERED_BEFORE {
+                    return Some(lost);
+                }
+            }
+            if !member.gone && member.next.is_none() && now.since(to) > UNCOVERED_AFTER {
+                member.gone = true;
+                return Some(lost);
+            }
+        }
+        None
     }
 
     /// The first packet's time over all files that were begun.

@@ -17,9 +17,7 @@ pub mod tcp;
 mod window;
 
 #[cfg(test)]
-mod craft;
-#[cfg(test)]
-mod tests;
+pub(crate) mod craft;
 
 pub use error::FileError;
 pub use merge::{Ended, Replay, StartError};
