@@ -119,15 +119,7 @@ impl Writer {
         Ok(())
     }
 
-    fn packet(
-        &mut self,
-        of: &Connection,
-        ours: bool,
-        flags: u8,
-        seq: u32,
-        ack: u32,
-        payload: usize,
-    ) -> io::Result<()> {
+    fn packet(&mut self, of: &Connection, ours: bool, flags: u8, seq: u32, ack: u32, payload: usize) -> io::Result<()> {
         self.micros += 7;
         let (from, to) = if ours { (of.client, of.server) } else { (of.server, of.client) };
         let (from_port, to_port) = if ours { (of.port, 8443) } else { (8443, of.port) };

@@ -60,7 +60,8 @@ impl Tap {
                     match recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut buffer) {
                         Ok((length, Some(from))) => {
                             let packet = &buffer[..length];
-                            if let Some(file) = capture.as_mut().filter(|_| from.ifindex() != LOOPBACK && is_ip(packet)) {
+                            if let Some(file) = capture.as_mut().filter(|_| from.ifindex() != LOOPBACK && is_ip(packet))
+                            {
                                 let name = || interface_name(&netns_name, from.ifindex());
                                 let out = from.pkttype() == PACKET_OUTGOING;
                                 if let Err(error) = file.packet(from.ifindex(), name, out, packet) {

@@ -291,7 +291,8 @@ fn described(block: &InterfaceDescriptionBlock<'_>, serial: u32, big_endian: boo
         name: block.if_name().and_then(Result::ok).map(|name| name.trim_end_matches('\0').to_owned()),
         link: block.linktype.0,
         units: units(block.if_tsresol),
-        offset: offset.map_or(0, |bytes| if big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) }),
+        offset: offset
+            .map_or(0, |bytes| if big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) }),
     }
 }
 

@@ -123,7 +123,10 @@ fn garbage_is_named_with_its_byte_and_what_comes_before_is_read() {
     for tail in [[0xff; 40], [0; 40]] {
         let (frames, failure) = read(&[&good[..], &tail].concat());
         assert_eq!(frames.len(), 3);
-        assert!(matches!(failure, Some(FileError::Garbage { offset, .. }) if offset == good.len() as u64), "{failure:?}");
+        assert!(
+            matches!(failure, Some(FileError::Garbage { offset, .. }) if offset == good.len() as u64),
+            "{failure:?}"
+        );
     }
     let mut file = PcapNg::new(true);
     file.interface(1, None, None, None);

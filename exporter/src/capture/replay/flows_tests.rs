@@ -76,7 +76,10 @@ fn numbers_of_the_connection_before_are_kept_while_a_syn_waits() {
     table.take(up, ACK, 101, 501, 40);
     table.take(up.reversed(), ACK, 501, 141, 7);
     let open = table.0.numbers(up).unwrap();
-    assert_eq!((open.client_acked, open.server_next, open.begun_before, open.over), (Some(141), Some(508), false, false));
+    assert_eq!(
+        (open.client_acked, open.server_next, open.begun_before, open.over),
+        (Some(141), Some(508), false, false)
+    );
     table.take(up, SYN, 9_000, 0, 0);
     table.take(up.reversed(), ACK, 508, 141, 0);
     assert_eq!(table.0.numbers(up), Some(open));

@@ -95,8 +95,7 @@ impl Replay {
         for (number, (name, stem, rules, file)) in files.into_iter().enumerate() {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             let identity = Identity { number, stem, rules, flows, seed: rand::random() };
-            let source =
-                Source::new(file, identity).map_err(|why| StartError { file: name.clone(), why })?;
+            let source = Source::new(file, identity).map_err(|why| StartError { file: name.clone(), why })?;
             replay.members.push(Member { begun: false, gone: false, file: name, source, next: None });
         }
         for at in 0..replay.members.len() {

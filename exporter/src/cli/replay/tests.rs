@@ -125,7 +125,8 @@ fn files_of_one_moment_are_joined_and_nat_is_seen() {
     let late = one(&all, control);
     assert_eq!((late.verdict.cause, late.verdict.evidence), (Some(Cause::SourcePortReuse), Evidence::Exact));
     assert_eq!(late.verdict.responsible, Some(Side::Node));
-    let points: Vec<_> = late.sightings.iter().map(|s| (&*s.interface, s.kind.as_str(), s.tuple.src.to_string())).collect();
+    let points: Vec<_> =
+        late.sightings.iter().map(|s| (&*s.interface, s.kind.as_str(), s.tuple.src.to_string())).collect();
     assert_eq!(points, [("veth-control", "pod_nic", control.to_owned()), ("eth0", "node_nic", WIRE.to_owned())]);
     let owner = late.previous_owner.unwrap();
     assert_eq!(owner.tuple.src.to_string(), cart);
@@ -149,7 +150,10 @@ fn one_cooked_file_of_all_interfaces_is_several_points() {
     assert_eq!(names, [("if5".to_owned(), Ingress), ("if2".to_owned(), Egress)]);
     assert_eq!((all.len(), all[0].verdict.outcome, all[0].syns), (1, Outcome::Established, 1));
 
-    let frames = [(0, cooked(0, &stamped(seg(pod, SERVER, SYN, 100, 0), 1, 0))), (0, cooked(4, &stamped(seg(pod, SERVER, SYN, 100, 0), 1, 0)))];
+    let frames = [
+        (0, cooked(0, &stamped(seg(pod, SERVER, SYN, 100, 0), 1, 0))),
+        (0, cooked(4, &stamped(seg(pod, SERVER, SYN, 100, 0), 1, 0))),
+    ];
     let frames: Vec<_> = frames.into_iter().map(|(at, frame)| (T0 + at * MS, frame)).collect();
     let all = attempts(vec![("any", None, Pcap { link: 113, ..LITTLE }.file(&frames))]);
     assert_eq!((all.len(), all[0].syns, all[0].sightings.len()), (1, 1, 2), "in and out are two points");
@@ -174,7 +178,8 @@ fn a_vlan_parent_and_its_child_see_one_packet() {
 fn a_packet_captured_twice_is_sent_once() {
     let syn = stamped(seg(WIRE, SERVER, SYN, 100, 0), 1, 0);
     let answer = stamped(seg(SERVER, WIRE, SYN_ACK, 7, 101), 9, 1);
-    let frames = [(T0, ethernet(&[], &syn)), (T0 + 9_000, ethernet(&[], &forwarded(syn))), (T0 + MS, ethernet(&[], &answer))];
+    let frames =
+        [(T0, ethernet(&[], &syn)), (T0 + 9_000, ethernet(&[], &forwarded(syn))), (T0 + MS, ethernet(&[], &answer))];
     let all = attempts(vec![("mirror", None, LITTLE.file(&frames))]);
     assert_eq!((all.len(), all[0].syns, all[0].verdict.cause), (1, 1, None));
 }
