@@ -59,13 +59,14 @@ fn outcome(tracker: &Tracker, open: &Open, flush: bool) -> (Outcome, Mono) {
     if let Some(time) = open.refused {
         return (Outcome::Refused, time);
     }
+    let overdue = open.wire_only && open.overdue(tracker.now);
     match open.syn_ack {
-        Some(_) if flush && open.handshake_reset.is_none() && !completed_unseen(tracker, open) => {
+        Some(_) if flush && open.handshake_reset.is_none() && !completed_unseen(tracker, open) && !overdue => {
             (Outcome::Pending, open.touched)
         }
         Some(syn_ack) if completed_unseen(tracker, open) => (Outcome::Established, syn_ack.time),
         Some(_) => (Outcome::Failed, open.touched),
-        None if flush && !(open.wire_only && open.overdue(tracker.now)) => (Outcome::Pending, open.touched),
+        None if flush && !overdue => (Outcome::Pending, open.touched),
         None => (Outcome::Failed, open.touched),
     }
 }
@@ -74,6 +75,9 @@ fn outcome(tracker: &Tracker, open: &Open, flush: bool) -> (Outcome, Mono) {
 /// handshake's last segment is not captured; where accepted sockets of that listener are in sight, one
 /// that was not seen was not accepted.
 fn completed_unseen(tracker: &Tracker, open: &Open) -> bool {
+    if open.wire_only {
+        return open.wire_complete();
+    }
     let own_server = open.role() == Role::Server;
     let in_sight = || open.tuples().any(|tuple| tracker.accepting.contains(&tuple.dst));
     let unfinished = open.syn_acks_again > 0 && !open.client_acked;

@@ -300,7 +300,14 @@ impl Open {
 
     /// Whether the connection came up for either end that is on this node.
     pub fn came_up(&self) -> bool {
-        self.established.is_some() || self.server.is_some()
+        self.established.is_some() || self.server.is_some() || (self.wire_only && self.wire_complete())
+    }
+
+    /// Whether the answer went all the way that is watched, and nobody took it back: what can be said where
+    /// no socket is in sight.
+    pub fn wire_complete(&self) -> bool {
+        let arrived = self.client_nic().is_none() || self.syn_ack_seen.out_pod || self.client_acked;
+        self.syn_ack.is_some() && self.handshake_reset.is_none() && arrived
     }
 
     /// Adds a step to the story.

@@ -367,8 +367,8 @@ impl Tracker {
             return settled(over);
         }
         match (open.role(), open.syn_ack) {
-            (_, Some(syn_ack)) if open.wire_only => settled(syn_ack.time),
-            (_, None) if open.wire_only => open.touched.plus(UNSEEN_PATIENCE),
+            (_, Some(syn_ack)) if open.wire_only && open.wire_complete() => settled(syn_ack.time),
+            _ if open.wire_only => open.touched.plus(UNSEEN_PATIENCE),
             (Role::Client | Role::Transit, Some(syn_ack)) => settled(syn_ack.time),
             (Role::Client, None) => open.touched.plus(UNSEEN_PATIENCE),
             _ => open.touched.plus(FOREIGN_PATIENCE),
