@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that unwraps fails with the reason")]
 
 mod live_faults;
+#[allow(dead_code, reason = "it serves another test program too")]
 mod live_support;
 
 use std::collections::HashSet;

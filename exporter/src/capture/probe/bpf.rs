@@ -45,6 +45,7 @@ pub mod returns {
 
 const CMD_MAP_CREATE: libc::c_long = 0;
 const CMD_PROG_LOAD: libc::c_long = 5;
+const CMD_PROG_TEST_RUN: libc::c_long = 10;
 const CMD_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const CMD_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const CMD_PROG_QUERY: libc::c_long = 16;
@@ -116,6 +117,22 @@ pub fn load_returning(kind: u32, attach_type: u32, name: &str, value: i32) -> io
         .bytes(48, name)
         .u32(68, attach_type);
     bpf(CMD_PROG_LOAD, &mut attr).map(owned)
+}
+
+/// Runs a sched_cls program once over a packet, in the calling thread's network namespace, at no hook
+/// (`BPF_PROG_TEST_RUN`). `answer` gets the packet as the program left it, as far as it has room.
+///
+/// # Errors
+/// The kernel's error: `EINVAL` for a packet shorter than a link header, `EPERM` without the capability.
+pub fn run_by_hand(program: BorrowedFd<'_>, packet: &[u8], answer: &mut [u8]) -> io::Result<()> {
+    let mut attr = Attr::new()
+        .u32(0, program.as_raw_fd().cast_unsigned())
+        .u32(8, u32::try_from(packet.len()).unwrap_or(u32::MAX))
+        .u32(12, u32::try_from(answer.len()).unwrap_or(u32::MAX))
+        .pointer(16, packet.as_ptr())
+        .pointer(24, answer.as_mut_ptr())
+        .u32(32, 1);
+    bpf(CMD_PROG_TEST_RUN, &mut attr).map(drop)
 }
 
 /// Creates a ring buffer of one page.

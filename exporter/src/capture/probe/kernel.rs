@@ -1,13 +1,17 @@
 //! The kernel and its settings: release, BTF, tracefs, sysctls, conntrack.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use super::mounts::Mount;
 
 /// The initial pid namespace's inode (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+/// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h), from kernel 5.14.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// A kernel release, as far as it can be compared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -100,6 +104,19 @@ impl Kernel {
 /// Whether this process is in the machine's own pid namespace and `/proc` can be asked.
 pub fn in_initial_pid_namespace() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|meta| meta.ino() == INITIAL_PID_NAMESPACE)
+}
+
+/// The cookie of the calling thread's network namespace; none below kernel 5.14.
+pub fn netns_cookie() -> Option<u64> {
+    // Of no network family, so that it can be had in a namespace whose loopback is down too.
+    let socket = UnixDatagram::unbound().ok()?;
+    let mut cookie = 0_u64;
+    let mut size = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes into `cookie`, which has room for them.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut size)
+    };
+    (result == 0).then_some(cookie)
 }
 
 fn sysctl(name: &str) -> Option<String> {

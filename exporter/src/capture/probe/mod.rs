@@ -13,6 +13,7 @@ pub mod leftovers;
 pub mod mounts;
 pub mod process;
 pub mod programs;
+pub mod questions;
 
 use std::path::PathBuf;
 
@@ -36,6 +37,8 @@ pub struct Facts {
     pub programs: programs::Programs,
     /// Who is at the hooks.
     pub hooks: hooks::Hooks,
+    /// What can be asked.
+    pub questions: questions::Questions,
 }
 
 impl Facts {
@@ -50,6 +53,7 @@ impl Facts {
             process: process::Process::gather(),
             programs: programs::Programs::gather(),
             hooks: hooks::Hooks::gather(usable),
+            questions: questions::Questions::gather(),
             cgroup,
         }
     }

@@ -2,6 +2,7 @@
 
 mod hooks;
 mod modes;
+mod questions;
 
 use serde::Serialize;
 
@@ -49,6 +50,7 @@ pub enum Group {
     Programs,
     Cgroup,
     Hooks,
+    Questions,
     Node,
     Proof,
 }
@@ -62,6 +64,7 @@ impl Group {
             Self::Programs => "What loads and attaches",
             Self::Cgroup => "The cgroup",
             Self::Hooks => "Others at the same hooks",
+            Self::Questions => "What the kernel can be asked",
             Self::Node => "The node's network",
             Self::Proof => "The proof",
         }
@@ -136,6 +139,8 @@ pub fn diagnose(facts: &Facts, prove: impl FnOnce() -> Result<String, String>) -
     cgroup(&facts.cgroup, &mut checks);
     checks.group = Group::Hooks;
     hooks::check(&facts.hooks, &mut checks);
+    checks.group = Group::Questions;
+    questions::check(facts, &mut checks);
     checks.group = Group::Node;
     node(facts, &mut checks);
     checks.group = Group::Proof;

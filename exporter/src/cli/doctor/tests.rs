@@ -5,6 +5,7 @@ use crate::capture::probe::hooks::{Hook, Hooks, Owner, Place, Program};
 use crate::capture::probe::kernel::{Btf, Conntrack, Kernel};
 use crate::capture::probe::process::{Capabilities, Capability, Process};
 use crate::capture::probe::programs::{Programs, Refusal, Tcx, Tried};
+use crate::capture::probe::questions::Questions;
 
 struct Proof(Result<&'static str, &'static str>);
 
@@ -57,6 +58,13 @@ fn healthy() -> Facts {
             tcx: Tcx::Attaches,
         },
         hooks: Hooks { interfaces: 3, ..Hooks::default() },
+        questions: Questions {
+            conntrack: Ok(()),
+            sock_diag: Ok(()),
+            namespaces: Ok(()),
+            numbers: Ok(()),
+            symbols: Ok(()),
+        },
     }
 }
 
@@ -302,4 +310,26 @@ fn a_build_without_capture_says_so() {
     let diagnosis = diagnose(&healthy(), &NoCapture);
     assert!(!diagnosis.works);
     assert!(text(&diagnosis).contains("built without live capture"));
+}
+
+#[test]
+fn what_cannot_be_asked_is_told_and_stops_nothing() {
+    let mut facts = healthy();
+    let denied = || Err(Refusal { errno: libc::EPERM, text: "Operation not permitted".into() });
+    facts.questions = Questions {
+        conntrack: Err(Refusal { errno: libc::EPROTONOSUPPORT, text: "Protocol not supported".into() }),
+        sock_diag: denied(),
+        namespaces: denied(),
+        numbers: denied(),
+        symbols: denied(),
+    };
+    let diagnosis = diagnose(&facts, &SEEN);
+    assert!(diagnosis.works);
+    let of = |name: &str| diagnosis.checks.iter().find(|check| check.name == name).expect(name);
+    for name in ["connection tracking", "sockets", "other network namespaces", "sequence numbers", "kernel symbols"] {
+        let check = of(name);
+        assert!(check.status == Status::Missing && check.lost.is_some() && check.fix.is_some(), "{check:?}");
+    }
+    assert!(of("connection tracking").fix.as_deref().is_some_and(|fix| fix.contains("nf_conntrack_netlink")));
+    assert_eq!(diagnosis.lowered.len(), 4, "{:?}", diagnosis.lowered);
 }

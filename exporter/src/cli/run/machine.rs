@@ -1,18 +1,11 @@
 //! The facts of this machine that the tracker rests on, read once at the start.
 
 use std::fs;
-use std::net::UdpSocket;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
 
 use crate::capture::live::{Features, monotonic};
 use crate::capture::observation::Mono;
+use crate::capture::probe::kernel::{in_initial_pid_namespace, netns_cookie};
 use crate::track::Options;
-
-/// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h), from kernel 5.14.
-const SO_NETNS_COOKIE: libc::c_int = 71;
-/// The inode of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const INITIAL_PID_NAMESPACE: u64 = 0xeffffffc;
 
 /// This machine.
 pub struct Machine {
@@ -28,7 +21,7 @@ impl Machine {
     pub fn here() -> Self {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         // The kernel counts processes by the initial pid namespace: elsewhere our number is another's.
-        let initial = fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == INITIAL_PID_NAMESPACE);
+        let initial = in_initial_pid_namespace();
         Self {
             now: monotonic(),
             boot_id: u128::from_str_radix(&boot_id.trim().replace('-', ""), 16).unwrap_or(0),
@@ -49,16 +42,4 @@ impl Machine {
             ..options
         }
     }
-}
-
-/// The cookie of this network namespace; none below kernel 5.14.
-fn netns_cookie() -> Option<u64> {
-    let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("[::1]:0")).ok()?;
-    let mut cookie = 0_u64;
-    let mut size = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `size` bytes into `cookie`, which has room for them.
-    let result = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut size)
-    };
-    (result == 0).then_some(cookie)
 }

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
@@ -20,14 +20,10 @@ use super::super::tables;
 use crate::capture::netlink::attributes::{attributes, find, i32_at, text, u32_at};
 use crate::capture::netlink::{Protocol, Socket, put};
 use crate::capture::observation::PointKind;
+use crate::capture::probe::kernel::netns_cookie;
+use crate::capture::probe::questions::{NAMED_NAMESPACES, other_namespaces};
 use crate::capture::tuple::Addr;
 
-/// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h), from kernel 5.14.
-const SO_NETNS_COOKIE: libc::c_int = 71;
-/// The inode of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const INITIAL_PID_NAMESPACE: u64 = 0xeffffffc;
-/// Where tools and container runtimes keep namespaces by name.
-const NAMED: [&str; 2] = ["/run/netns", "/var/run/docker/netns"];
 /// Most namespaces that are kept in mind.
 const MOST: usize = 4096;
 /// Shortest time between two searches.
@@ -67,15 +63,6 @@ impl Home {
         let file = File::open("/proc/thread-self/ns/net")?;
         let id = id(&file.metadata()?);
         Ok(Self { file, id })
-    }
-
-    /// Whether the calling thread may change namespaces: tried with its own.
-    ///
-    /// # Errors
-    ///
-    /// `EPERM` without `CAP_SYS_ADMIN`.
-    pub fn try_enter(&self) -> io::Result<()> {
-        Ok(setns(&self.file, CloneFlags::CLONE_NEWNET)?)
     }
 
     /// Runs in another namespace, and returns.
@@ -143,15 +130,7 @@ impl Namespaces {
     /// Those of [`Home::here`].
     pub fn new(rules: InterfaceRules) -> io::Result<Self> {
         let home = Home::here()?;
-        let visible = fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == INITIAL_PID_NAMESPACE)
-            || NAMED.iter().any(|dir| Path::new(dir).is_dir());
-        let alone = match home.try_enter() {
-            Err(error) => Some(format!("setns: {error} (it needs CAP_SYS_ADMIN)")),
-            Ok(()) if !visible => {
-                Some("they are not in sight (it needs hostPID, or /run/netns of the host)".to_owned())
-            }
-            Ok(()) => None,
-        };
+        let alone = other_namespaces().err().map(|error| error.to_string());
         let (known, by_address) = (HashMap::new(), HashMap::new());
         Ok(Self { home, alone, rules, known, by_address, searched: None })
     }
@@ -245,7 +224,12 @@ impl Namespaces {
             return places;
         }
         let mut seen: HashSet<Id> = HashSet::from([self.home.id]);
-        let named = NAMED.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten().map(|entry| entry.path());
+        let named = NAMED_NAMESPACES
+            .iter()
+            .filter_map(|dir| fs::read_dir(dir).ok())
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
         let numeric = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let by_process = processes.filter(|entry| numeric(&entry.file_name())).map(|entry| entry.path().join("ns/net"));
@@ -263,7 +247,12 @@ impl Namespaces {
         self.home.within(place, |home| {
             let mut socket = Socket::open(Protocol::Route, 0)?;
             let ours = at_home || links_to(&mut socket, home)?.iter().any(|peer| peer.leads_home(outward));
-            Ok(Known { place: place.clone(), cookie: cookie().unwrap_or(0), addresses: addresses(&mut socket)?, ours })
+            Ok(Known {
+                place: place.clone(),
+                cookie: netns_cookie().unwrap_or(0),
+                addresses: addresses(&mut socket)?,
+                ours,
+            })
         })
     }
 }
@@ -336,25 +325,6 @@ fn address(payload: &[u8]) -> Option<Addr> {
         }
     }
     own.or(other).filter(|addr| !addr.is_loopback())
-}
-
-/// The cookie of the calling thread's network namespace; none below kernel 5.14.
-fn cookie() -> Option<u64> {
-    // Not bound: a namespace whose loopback is down has a cookie too.
-    let socket = nix::sys::socket::socket(
-        nix::sys::socket::AddressFamily::Unix,
-        nix::sys::socket::SockType::Datagram,
-        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .ok()?;
-    let mut cookie = 0_u64;
-    let mut size = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `size` bytes into `cookie`, which has room for them.
-    let result = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut size)
-    };
-    (result == 0).then_some(cookie)
 }
 
 #[cfg(test)]

@@ -5,36 +5,16 @@
 
 use std::io;
 use std::mem::{offset_of, size_of};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use synspan_ebpf::lookup::{Answer, Lookup};
 
 use crate::capture::netlink::attributes::u32_at;
+use crate::capture::probe::bpf::run_by_hand;
 use crate::capture::tuple::Tuple;
 
-const BPF_PROG_TEST_RUN: libc::c_long = 10;
 /// `ETH_P_802_EX1`: no protocol's, so the kernel looks no further into the packet.
 const NO_PROTOCOL: [u8; 2] = [0x88, 0xb5];
-
-/// The part of `union bpf_attr` that belongs to `BPF_PROG_TEST_RUN` (kernel 5.10).
-#[repr(C)]
-#[derive(Default)]
-struct TestRun {
-    program: u32,
-    result: u32,
-    size_in: u32,
-    size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    context_size_in: u32,
-    context_size_out: u32,
-    context_in: u64,
-    context_out: u64,
-    flags: u32,
-    cpu: u32,
-}
 
 /// The numbers of the socket with this tuple, from its own end to its peer; none if there is none.
 ///
@@ -44,21 +24,7 @@ struct TestRun {
 pub fn of(program: &OwnedFd, tuple: Tuple) -> io::Result<Option<Answer>> {
     let packet = question(tuple);
     let mut answer = [0_u8; size_of::<Lookup>()];
-    let mut attr = TestRun {
-        program: program.as_raw_fd().cast_unsigned(),
-        size_in: packet.len() as u32,
-        size_out: answer.len() as u32,
-        data_in: packet.as_ptr() as u64,
-        data_out: answer.as_mut_ptr() as u64,
-        repeat: 1,
-        ..TestRun::default()
-    };
-    // SAFETY: the kernel reads the structure, as many bytes of the packet as it is told there are, and
-    // writes as many of the answer at most; all of them outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    run_by_hand(program.as_fd(), &packet, &mut answer)?;
     Ok(read(&answer))
 }
 

@@ -13,6 +13,10 @@ pub struct Modes {
     wire: bool,
     errors: bool,
     drops: bool,
+    conntrack: bool,
+    queues: bool,
+    namespaces: bool,
+    numbers: bool,
 }
 
 impl Modes {
@@ -34,6 +38,10 @@ impl Modes {
             wire: ring && admin && programs.sched_cls.is_ok(),
             errors: ring && programs.error_report.is_ok() && facts.kernel.btf.is_some(),
             drops: ring && programs.kfree_skb.is_ok() && facts.kernel.btf.as_ref().is_some_and(|btf| btf.drop_reasons),
+            conntrack: facts.questions.conntrack.is_ok(),
+            queues: facts.questions.sock_diag.is_ok(),
+            namespaces: facts.questions.namespaces.is_ok(),
+            numbers: facts.questions.numbers.is_ok(),
         }
     }
 
@@ -44,6 +52,10 @@ impl Modes {
             (self.wire, "segments at interfaces"),
             (self.errors, "the application's errors"),
             (self.drops, "drop reasons"),
+            (self.conntrack, "connection tracking"),
+            (self.queues, "accept queues"),
+            (self.namespaces, "sockets in other network namespaces"),
+            (self.numbers, "the sequence numbers of open connections"),
         ]
         .iter()
         .filter(|(on, _)| !on)
