@@ -177,14 +177,22 @@ impl<S: Sink> Reader<S> {
     fn tick(&mut self, time: Mono) {
         self.sink.tick(time);
         while let Some(question) = self.sink.question() {
-            if question == Question::WatchCalls {
-                if let Some(calls) = &self.calls {
-                    calls.watch();
+            match question {
+                Question::WatchCalls => {
+                    if let Some(calls) = &self.calls {
+                        calls.watch();
+                    }
                 }
-            // The asking thread may have ended, which was told when it did.
-            } else if let Err(TrySendError::Full(_)) = self.ask.questions.try_send(question) {
-                self.shared.unasked.fetch_add(1, Ordering::Relaxed);
+                question => self.put(question),
             }
+        }
+    }
+
+    /// Puts a question to the asking thread.
+    fn put(&self, question: Question) {
+        // That thread may have ended, which was told when it did.
+        if let Err(TrySendError::Full(_)) = self.ask.questions.try_send(question) {
+            self.shared.unasked.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -49,7 +49,20 @@ impl Questions {
     }
 }
 
+/// Whether connections are tracked here. Where they are not, asking would make the kernel load a module for it.
+///
+/// # Errors
+///
+/// In words, if they are not.
+pub fn tracks_connections() -> io::Result<()> {
+    match Path::new("/proc/sys/net/netfilter/nf_conntrack_count").exists() {
+        true => Ok(()),
+        false => Err(io::Error::other("connections are not tracked here")),
+    }
+}
+
 fn ask_conntrack() -> io::Result<()> {
+    tracks_connections()?;
     let mut socket = Socket::open(Protocol::Netfilter, 0)?;
     socket.dump(conntrack::GET_STATS_CPU, &conntrack::plain(), |(): &mut (), _| ())
 }

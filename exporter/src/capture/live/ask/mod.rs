@@ -36,6 +36,8 @@ const RATE: u32 = 500;
 const GLANCE: Duration = Duration::from_millis(100);
 /// How often the state of connection tracking is told, if it changed.
 const STATE: Duration = Duration::from_secs(1);
+/// How often it is looked whether connections are tracked by now: whoever translates may start after us.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// While connections of before are told: pause between two lots, and the size of a lot.
 const PACE: Duration = Duration::from_millis(10);
 const LOT: usize = 500;
@@ -72,6 +74,7 @@ pub struct Asker {
     numbers: Option<OwnedFd>,
     state: Option<ConntrackState>,
     state_due: Instant,
+    try_due: Instant,
     /// Connections of before that are still to be told.
     seeds: VecDeque<KnownFlow>,
     /// Questions about ports that wait until the next dump may be made.
@@ -112,6 +115,7 @@ impl Asker {
             numbers: numbers.ok(),
             state: None,
             state_due: Instant::now(),
+            try_due: Instant::now() + TRY_AGAIN,
             seeds: VecDeque::new(),
             ports: VecDeque::new(),
             bucket: Bucket::full(),
@@ -144,6 +148,13 @@ impl Asker {
             if self.state_due <= Instant::now() {
                 self.state_due = Instant::now() + STATE;
                 self.tell_state(false);
+            }
+            if self.tracking.is_none() && self.try_due <= Instant::now() {
+                self.try_due = Instant::now() + TRY_AGAIN;
+                if let Ok(tracking) = Tracking::open() {
+                    tracing::info!("connection tracking can be asked now");
+                    self.tracking = Some(tracking);
+                }
             }
         }
         Ok(())

@@ -160,9 +160,14 @@ impl Namespaces {
     }
 
     fn find(&self, address: Addr, cookie: u64) -> Vec<Id> {
+        // Its process may have ended, or the address may be another pod's by now.
+        let is_there = |known: &Known| {
+            known.place.id == self.home.id
+                || fs::metadata(&known.place.path).is_ok_and(|now| id(&now) == known.place.id)
+        };
         let ids = self.by_address.get(&address).map(Vec::as_slice).unwrap_or_default();
-        let fits =
-            |id: &&Id| self.known.get(id).is_some_and(|known| [0, known.cookie].contains(&cookie) || known.cookie == 0);
+        let fits = |known: &Known| cookie == 0 || known.cookie == 0 || known.cookie == cookie;
+        let fits = |id: &&Id| self.known.get(id).is_some_and(|known| fits(known) && is_there(known));
         ids.iter().filter(fits).copied().collect()
     }
 

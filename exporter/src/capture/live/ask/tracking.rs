@@ -9,6 +9,7 @@ use crate::capture::netlink::conntrack::{self, Entry};
 use crate::capture::netlink::nftables::{self, SourceNat, has_old_nat, range_in_force};
 use crate::capture::netlink::{Protocol, Socket};
 use crate::capture::observation::{ConntrackState, NatEntry, SnatPorts};
+use crate::capture::probe::questions::tracks_connections;
 use crate::capture::tuple::{Addr, Endpoint, Tuple};
 
 /// Most zones that are remembered, the last seen first.
@@ -36,8 +37,10 @@ impl Tracking {
     ///
     /// # Errors
     ///
-    /// Where the kernel has no connection tracking over netlink, or no `CAP_NET_ADMIN` is held.
+    /// Where connections are not tracked, or the kernel does not tell them by netlink, or no `CAP_NET_ADMIN` is
+    /// held.
     pub fn open() -> io::Result<Self> {
+        tracks_connections()?;
         let socket = Socket::open(Protocol::Netfilter, 0)?;
         let (zones, rested) = (VecDeque::new(), Instant::now());
         let mut tracking = Self { socket, zones, zones_searched: None, rested, rules: None };
