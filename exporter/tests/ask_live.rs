@@ -1,5 +1,5 @@
-//! What is asked of the real kernel, and its answers. Needs root, BPF, cgroup2, and `ip`, `nft`, `nsenter`,
-//! `python3`: where one is missing these tests fail and say so. Each builds network namespaces and a cgroup
+//! What is asked of the real kernel, and its answers. Needs root, BPF, cgroup2, and `ip`, `nft`, `iptables`,
+//! `nsenter`, `python3`: where one is missing these tests fail and say so. Each builds network namespaces and a cgroup
 //! of its own, and takes them away again.
 #![cfg(feature = "live")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that unwraps fails with the reason")]
@@ -216,6 +216,12 @@ fn ports_in_use_are_counted_and_a_full_range_moves_the_statistics() {
     assert_eq!(asking.ask(question, ports).range, None);
     net.node.tool("nft 'flush chain inet n post; add rule inet n post meta l4proto tcp snat ip to 10.8.0.9:3000-4000; add rule inet n post masquerade'");
     assert_eq!(asking.ask(question, ports).range, Some((1024, 65535)), "a rule for another address");
+    // Rules by iptables, of the newer kind, and of the older, which cannot be read.
+    net.node.tool("nft delete table inet n");
+    net.node.tool("iptables-nft -t nat -A POSTROUTING -p tcp -j MASQUERADE --to-ports 3000-4000");
+    assert_eq!(asking.ask(question, ports).range, Some((3000, 4000)));
+    net.node.tool("iptables-legacy -t nat -A POSTROUTING -p tcp -j MASQUERADE --to-ports 5000-6000");
+    assert_eq!(asking.ask(question, ports).range, None);
     capture.stop();
 }
 

@@ -83,6 +83,7 @@ fn ask_sock_diag() -> io::Result<()> {
 ///
 /// `EPERM` without `CAP_SYS_ADMIN`, or in words what hides them.
 pub fn other_namespaces() -> io::Result<()> {
+    // The kernel's error number stays, by which a missing privilege is told from a missing feature.
     setns(File::open("/proc/thread-self/ns/net")?, CloneFlags::CLONE_NEWNET)?;
     if in_initial_pid_namespace() || NAMED_NAMESPACES.iter().any(|dir| Path::new(dir).is_dir()) {
         return Ok(());

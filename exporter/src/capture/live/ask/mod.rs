@@ -100,7 +100,7 @@ impl Asker {
             Err(error) => Some(error.to_string()),
         };
         let can = Can {
-            conntrack: feature(&tracking.as_ref().map(drop).map_err(ToString::to_string)),
+            conntrack: feature(&tracking.as_ref().map(drop).map_err(|e| format!("{e}; it takes CAP_NET_ADMIN"))),
             sock_diag: feature(&sockets),
             namespaces: feature(&alone.map_or(Ok(()), Err)),
             numbers: feature(&numbers.as_ref().map(drop).map_err(Clone::clone)),

@@ -130,7 +130,9 @@ impl Namespaces {
     /// Those of [`Home::here`].
     pub fn new(rules: InterfaceRules) -> io::Result<Self> {
         let home = Home::here()?;
-        let alone = other_namespaces().err().map(|error| error.to_string());
+        let alone = other_namespaces()
+            .err()
+            .map(|error| format!("{error}; it takes CAP_SYS_ADMIN, and hostPID or the host's /run/netns"));
         let (known, by_address) = (HashMap::new(), HashMap::new());
         Ok(Self { home, alone, rules, known, by_address, searched: None })
     }
