@@ -270,7 +270,7 @@ fn a_full_accept_queue_is_seen_in_the_pods_namespace() {
 fn what_was_open_before_is_known_with_its_numbers() {
     let net = Net::new("seed");
     let server = net.listen(SERVERS[0]);
-    let inbound = within(&format!("{}p", net.node.name()), || TcpListener::bind("10.9.0.2:9000").unwrap());
+    let inbound = within(&format!("{}p", net.node.name()), || TcpListener::bind("[::]:9000").unwrap());
     let mut open = net.connect(SERVERS[0]).unwrap();
     let own = tuple(&open);
     let (mut accepted, _) = server.accept().unwrap();

@@ -26,8 +26,9 @@ use crate::capture::tuple::Addr;
 
 /// Most namespaces that are kept in mind.
 const MOST: usize = 4096;
-/// Shortest time between two searches.
+/// Shortest time between two searches, and how many times its own duration one is followed by rest.
 const PAUSE: Duration = Duration::from_secs(2);
+const REST: u32 = 200;
 
 const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
@@ -119,7 +120,8 @@ pub struct Namespaces {
     rules: InterfaceRules,
     known: HashMap<Id, Known>,
     by_address: HashMap<Addr, Vec<Id>>,
-    searched: Option<Instant>,
+    /// When the next search may be.
+    search_due: Instant,
 }
 
 impl Namespaces {
@@ -134,7 +136,7 @@ impl Namespaces {
             .err()
             .map(|error| format!("{error}; it takes CAP_SYS_ADMIN, and hostPID or the host's /run/netns"));
         let (known, by_address) = (HashMap::new(), HashMap::new());
-        Ok(Self { home, alone, rules, known, by_address, searched: None })
+        Ok(Self { home, alone, rules, known, by_address, search_due: Instant::now() })
     }
 
     /// Why only the thread's own namespace can be asked; none if others can.
@@ -154,7 +156,7 @@ impl Namespaces {
     /// Searches once if there is none.
     pub fn with(&mut self, address: Addr, cookie: u64) -> Vec<Id> {
         let found = self.find(address, cookie);
-        if !found.is_empty() || self.searched.is_some_and(|at| at.elapsed() < PAUSE) {
+        if !found.is_empty() || Instant::now() < self.search_due {
             return found;
         }
         self.search();
@@ -195,6 +197,7 @@ impl Namespaces {
 
     /// Looks for namespaces that came or went. Those that had an address are not looked into again.
     fn search(&mut self) {
+        let start = Instant::now();
         let outward = outward_links(&self.rules).unwrap_or_default();
         let mut found = HashMap::new();
         for place in self.places() {
@@ -221,7 +224,7 @@ impl Namespaces {
                 self.by_address.entry(*address).or_default().push(known.place.id);
             }
         }
-        self.searched = Some(Instant::now());
+        self.search_due = Instant::now() + (start.elapsed() * REST).max(PAUSE);
     }
 
     /// One path for each namespace in sight, the thread's own first.
