@@ -77,8 +77,6 @@ unsafe fn step(ops: *mut bpf_sock_ops) {
                 }
                 let flags = field!(ops, bpf_sock_ops_cb_flags);
                 set_flags(ops, flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG);
-                // Here already, since the SYN may be dropped before it comes to any interface.
-                isns::note(field!(ops, snd_nxt), isns::Mark::Own, now());
                 (STEP_CONNECT, TCP_SYN_SENT, TCP_SYN_SENT)
             }
             BPF_SOCK_OPS_STATE_CB => {
@@ -157,6 +155,10 @@ unsafe fn report(ops: *mut bpf_sock_ops, step: u8, old: u32, new: u32) {
         let cookie = bpf_get_socket_cookie(ops.cast());
         let netns_cookie = if NETNS_COOKIE.load() == 0 { 0 } else { bpf_get_netns_cookie(ops.cast()) };
         let time = now();
+        if step == STEP_CONNECT {
+            // Here already, since the SYN may be dropped before it comes to any interface.
+            isns::note(field!(ops, snd_nxt), isns::Mark::Own, time);
+        }
         let Some(mut entry) = reserve::<SocketRecord>(Side::Own) else { return };
         entry.write(SocketRecord {
             header: header::<SocketRecord>(KIND_SOCKET, time),

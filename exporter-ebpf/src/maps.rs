@@ -44,7 +44,7 @@ pub static PENDING: Array<[u64; 2]> = Array::with_max_entries(PENDING_SLOTS, 0);
 /// Slots of [`ISNS`]; a power of two.
 pub const ISN_SLOTS: u32 = 1 << ISN_BITS;
 /// Bits of a slot's number.
-pub const ISN_BITS: u32 = 16;
+pub const ISN_BITS: u32 = 13;
 
 /// Initial sequence numbers of late, directly mapped by a hash (see `isns`): one word for each [`Side`].
 #[map]

@@ -70,6 +70,8 @@ pub struct Found {
     direction: u32,
     /// The sending socket's cookie where a SYN still carries one, else 0.
     cookie: u64,
+    /// When it was seen, 0 if nobody has asked yet.
+    time: u64,
 }
 
 /// Sorts a packet.
@@ -188,7 +190,7 @@ unsafe fn report(skb: *mut __sk_buff, found: &Found, side: Side) {
             total = headers::length(skb);
         }
         let ifindex = field!(skb, __sk_buff, ifindex);
-        let time = now();
+        let time = if found.time == 0 { now() } else { found.time };
         let Some(mut entry) = reserve::<SegmentRecord>(side) else { return };
         // Field by field: a whole record would be made on the stack first, and copied.
         let record = entry.as_mut_ptr();

@@ -22,9 +22,10 @@ pub unsafe fn of(skb: *mut __sk_buff, found: &mut Found) -> Option<Side> {
     // SAFETY: as the caller promises.
     let ifindex = unsafe { field!(skb, __sk_buff, ifindex) };
     let Tcp { flags, ports, .. } = found.tcp;
-    found.cookie = 0;
+    (found.cookie, found.time) = (0, 0);
     if flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN {
         let time = now();
+        found.time = time;
         // SAFETY: as the caller promises.
         found.cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
         let side = syn(found, ifindex, time)?;
