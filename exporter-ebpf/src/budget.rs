@@ -18,9 +18,9 @@ pub const COUNT: u32 = 3;
 pub const MOST_DROPS: u64 = 1_000;
 
 /// A connection that is accepted gives back what its SYN took, so this bounds those that come to nothing,
-/// and a server is not bounded however busy it is. Each told one costs the agent some 15 us, so two CPUs
-/// under a flood cost it an eighth of one. Where no socket on the node accepts (one that only
-/// forwards) it is 4,096 connections a second and CPU.
+/// and a server is not bounded however busy it is. The rest is work for the agent that a flood may make:
+/// few enough that it keeps up, and far more than a fault needs to be told. Where no socket on the node
+/// accepts (one that only forwards) it is 4,096 connections a second and CPU.
 pub const MOST_INBOUND_SYNS: u64 = 8_192;
 
 /// Records of a SYN that comes from outside to a pod: at the node's interface and at the pod's.

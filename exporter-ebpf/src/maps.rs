@@ -43,7 +43,8 @@ pub static PENDING: Array<[u64; 2]> = Array::with_max_entries(PENDING_SLOTS, 0);
 
 /// Slots of [`ISNS`]; a power of two.
 pub const ISN_SLOTS: u32 = 1 << ISN_BITS;
-/// Bits of a slot's number.
+/// Bits of a slot's number. Each SYN notes its own again, so an entry need last no longer than until the
+/// answer comes.
 pub const ISN_BITS: u32 = 13;
 
 /// Initial sequence numbers of late, directly mapped by a hash (see `isns`): one word for each [`Side`].
