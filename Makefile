@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector test test-rust test-collector bench lab fmt lint doc licences clean-lab
+.PHONY: help setup build release demo demo-collector test test-rust test-collector bench bench-replay lab fmt lint doc licences clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -24,8 +24,8 @@ build: setup
 release: setup ## Build the agent and the lab optimised, into target/release
 	$(CARGO) build --release --locked --package synspan --package synspan-lab --bins
 
-demo: build ## Reproduce the port reuse on this machine and show what synspan says about it
-	@$(LAB) demo $(ARGS)
+demo: ## Reproduce the port reuse on this machine and show what synspan says about it
+	@scripts/demo.sh $(LAB) $(ARGS)
 
 demo-collector: build ## The same, and what an OpenTelemetry Collector received
 	@scripts/demo-collector.sh
@@ -34,12 +34,17 @@ test: test-rust test-collector ## All tests: unit, lab scenarios (root), and the
 
 test-rust: build
 	$(CARGO) test --workspace --exclude synspan-ebpf --locked
+	@echo "the variant without live capture, which needs no bpf-linker"
+	$(CARGO) test --package synspan --no-default-features --locked
 
 test-collector: build ## Only those with a real Collector
 	@scripts/test-collector.sh $(LAB)
 
 bench: release ## Cost per connection, beside tcplife, tcpstates and conntrack -E; report in target/bench/report.json
 	@$(BIN)/release/lab bench $(ARGS)
+
+bench-replay: setup ## Replay of a capture of 1 GiB beside tshark: time and memory
+	@scripts/bench-replay.sh
 
 lab: build ## The fault lab: make lab ARGS="run NAME"; without ARGS the list of scenarios
 	@$(LAB) $(or $(ARGS),list)
