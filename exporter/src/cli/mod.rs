@@ -174,7 +174,6 @@ fn self_test(_: &Config, _: &probe::Options) -> Box<dyn doctor::SelfTest> {
 }
 
 /// The exit status of a command that prints its result.
-
 fn printed(result: io::Result<bool>) -> u8 {
     match result {
         Ok(true) => OK,

@@ -138,7 +138,7 @@ pub(super) fn judge(tracker: &Tracker, open: &Open, flush: bool) -> Judgement {
         cause: first.map(|held| held.cause),
         also: causes.iter().skip(1).map(|held| held.cause).collect::<Vec<Cause>>(),
         evidence,
-        responsible: first.and_then(|held| held.side.or_else(|| held.cause.side(held.evidence))),
+        responsible: first.and_then(|held| held.side.unwrap_or_else(|| held.cause.side(held.evidence))),
     };
     let reuse_possible = reuse_possible && !suspected;
     Judgement { verdict, ended, owner, reused: known.reused, reuse_possible, lossy, facts }

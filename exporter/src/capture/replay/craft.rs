@@ -41,7 +41,7 @@ impl Seg<'_> {
         let mut bytes = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
         bytes.extend(self.seq.to_be_bytes());
         bytes.extend(self.ack.to_be_bytes());
-        bytes.extend([((20 + options.len()) / 4 << 4) as u8, self.flags, 0xfa, 0xf0, 0, 0, 0, 0]);
+        bytes.extend([(((20 + options.len()) / 4) << 4) as u8, self.flags, 0xfa, 0xf0, 0, 0, 0, 0]);
         bytes.extend(options);
         bytes.extend(vec![0x55; self.payload]);
         bytes

@@ -238,7 +238,7 @@ fn block<R: Read>(window: &mut Window<R>, sections: &mut Sections) -> Result<Ste
     }
     let big_endian = sections.big_endian;
     let length = number(window.bytes(), 4, big_endian) as usize;
-    if length < SHORTEST_BLOCK || length % 4 != 0 || length > LONGEST {
+    if length < SHORTEST_BLOCK || !length.is_multiple_of(4) || length > LONGEST {
         let most = LONGEST;
         return Err(garbage(window, format!("a block of {length} bytes, where 12 to {most} in fours are allowed")));
     }

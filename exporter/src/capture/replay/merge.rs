@@ -46,6 +46,18 @@ pub struct Ended<'a> {
 const UNCOVERED_BEFORE: Duration = Duration::from_secs(1);
 const UNCOVERED_AFTER: Duration = Duration::from_secs(30);
 
+/// A file that is open.
+pub struct OpenFile {
+    /// What errors call it.
+    pub name: String,
+    /// What its points are called where nothing names them.
+    pub stem: String,
+    /// What the command line says of its points.
+    pub rules: Vec<PointRule>,
+    /// Its bytes.
+    pub file: Box<dyn Read + Send>,
+}
+
 struct Member {
     /// Whether its first packet's time has come.
     begun: bool,
@@ -80,19 +92,19 @@ impl Replay {
                 Box::new(open(path).map_err(|why| StartError { file: name.clone(), why: why.into() })?)
             };
             let stem = path.file_stem().map_or_else(|| name.clone(), |stem| stem.to_string_lossy().into_owned());
-            opened.push((name, stem, rules.clone(), file));
+            opened.push(OpenFile { name, stem, rules: rules.clone(), file });
         }
         Self::new(opened)
     }
 
-    /// Files that are open, each with its name, the name for points without one, and its rules.
+    /// Replays files that are open.
     ///
     /// # Errors
     /// A file is no capture.
-    pub fn new(files: Vec<(String, String, Vec<PointRule>, Box<dyn Read + Send>)>) -> Result<Self, StartError> {
+    pub fn new(files: Vec<OpenFile>) -> Result<Self, StartError> {
         let flows = (FLOWS / files.len().max(1)).max(LEAST_FLOWS);
         let mut replay = Self { members: Vec::new(), order: BinaryHeap::new() };
-        for (number, (name, stem, rules, file)) in files.into_iter().enumerate() {
+        for (number, OpenFile { name, stem, rules, file }) in files.into_iter().enumerate() {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             let identity = Identity { number, stem, rules, flows, seed: rand::random() };
             let source = Source::new(file, identity).map_err(|why| StartError { file: name.clone(), why })?;

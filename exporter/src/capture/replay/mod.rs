@@ -20,6 +20,6 @@ mod window;
 pub(crate) mod craft;
 
 pub use error::FileError;
-pub use merge::{Ended, Replay, StartError};
+pub use merge::{Ended, OpenFile, Replay, StartError};
 pub use point::PointRule;
 pub use source::Tally;

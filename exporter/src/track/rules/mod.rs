@@ -37,8 +37,8 @@ pub struct Holds {
     pub cause: Cause,
     /// How sure.
     pub evidence: Evidence,
-    /// The side, where it is not the table's.
-    pub side: Option<Side>,
+    /// The side, where it is not the table's; none within where nobody can be named.
+    pub side: Option<Option<Side>>,
 }
 
 /// What the rules found so far.
@@ -68,7 +68,12 @@ impl Held {
 
     /// A cause holds, and this side is responsible.
     pub fn add_with(&mut self, cause: Cause, evidence: Evidence, side: Side) {
-        self.causes.push(Holds { cause, evidence, side: Some(side) });
+        self.causes.push(Holds { cause, evidence, side: Some(Some(side)) });
+    }
+
+    /// A cause holds, and who is responsible cannot be told.
+    pub fn add_unnamed(&mut self, cause: Cause, evidence: Evidence) {
+        self.causes.push(Holds { cause, evidence, side: Some(None) });
     }
 
     /// A drop that it rests on; the first one stays.

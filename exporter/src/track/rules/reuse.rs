@@ -1,7 +1,7 @@
 //! The source port was in use before: proven by the stale acknowledgement, or suspected.
 
 use super::{Held, Known};
-use crate::capture::observation::Mono;
+use crate::capture::observation::{Mono, PointKind};
 use crate::track::causes::Cause;
 use crate::track::open::Open;
 use crate::track::tenancy::{Tenancy, TenancyKey};
@@ -40,7 +40,11 @@ pub fn judge(tracker: &Tracker, open: &Open, known: &Known, held: &mut Held) {
 
 /// Where no NAT took part, the port was the client's own choice.
 fn add(open: &Open, held: &mut Held, cause: Cause, evidence: Evidence) {
-    if open.outer().is_none_or(|wire| wire.src == open.inner().src) {
+    // Where only the node's outward interface was seen, NAT before it cannot be told from none.
+    let nat_unseen = open.wire_only && open.sightings.iter().all(|sighting| sighting.kind == PointKind::NodeNic);
+    if nat_unseen && open.outer().is_none_or(|wire| wire.src == open.inner().src) {
+        held.add_unnamed(cause, evidence);
+    } else if open.outer().is_none_or(|wire| wire.src == open.inner().src) {
         held.add_with(cause, evidence, Side::Client);
     } else {
         held.add(cause, evidence);
