@@ -34,8 +34,8 @@ test: test-rust test-collector ## All tests: unit, lab scenarios (root), and the
 
 test-rust: build
 	$(CARGO) test --workspace --exclude synspan-ebpf --locked
-	@echo "the variant without live capture, which needs no bpf-linker"
-	$(CARGO) test --package synspan --no-default-features --locked
+	@# The variant without live capture, which needs no bpf-linker; apart, since the lab wants the other's program.
+	$(CARGO) test --package synspan --no-default-features --locked --target-dir $(BIN)/replay
 
 test-collector: build ## Only those with a real Collector
 	@scripts/test-collector.sh $(LAB)

@@ -21,6 +21,24 @@ fn encoder(node: &str, covered: &[&str]) -> Encoder {
     })
 }
 
+#[test]
+fn what_replay_made_says_so_on_every_span() {
+    let options = |replay| Options {
+        node_name: Arc::from("node-a"),
+        covered: Vec::new(),
+        internal_kind: false,
+        id_key: DEFAULT_KEY,
+        replay,
+    };
+    for replay in [false, true] {
+        let encoded = Encoder::new(options(replay)).encode(&fixtures::case());
+        let all = encoded.resource_spans.iter().flat_map(|of| &of.scope_spans).flat_map(|of| &of.spans);
+        let marked: Vec<bool> =
+            all.map(|span| span.attributes.iter().any(|attribute| attribute.key == verdict::REPLAY)).collect();
+        assert!(!marked.is_empty() && marked.iter().all(|&marked| marked == replay));
+    }
+}
+
 /// All spans with the service name of their resource.
 fn spans(encoded: &Encoded) -> Vec<(String, Span)> {
     let mut all = Vec::new();
