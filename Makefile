@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector test test-rust test-collector bench bench-replay lab fmt lint doc licences clean-lab
+.PHONY: help setup build release demo demo-collector test test-rust test-collector bench bench-replay lab fmt lint doc causes licences clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -62,6 +62,10 @@ lint: ## Formatting, clippy with and without default features, shellcheck; all w
 
 doc: setup ## The code's reference in target/doc; broken links are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --exclude synspan-ebpf --no-deps --document-private-items --locked
+
+causes: setup ## Make docs/causes.md from the table of causes
+	$(CARGO) run --quiet --locked --package synspan -- causes > target/causes.md
+	mv target/causes.md docs/causes.md
 
 licences: setup ## Check that every dependency's licence is on the list
 	@scripts/licences.sh

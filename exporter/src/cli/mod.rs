@@ -1,6 +1,7 @@
 //! The commands.
 
 pub mod ask;
+pub mod causes;
 pub mod check;
 #[cfg(target_os = "linux")]
 pub mod clean;
@@ -76,6 +77,9 @@ enum Command {
     #[cfg(target_os = "linux")]
     /// Say what works here, what is lost where something is missing, and how to get it
     Doctor(doctor::Args),
+    /// Print docs/causes.md: every cause, how it is proven, confirmed by hand, and mended
+    #[command(hide = true)]
+    Causes,
     #[cfg(target_os = "linux")]
     /// Take away what a killed agent left behind
     Clean(clean::Args),
@@ -112,6 +116,7 @@ impl Cli {
                 let options = probe_options(config);
                 printed(doctor::run(&args, &options, &*self_test(config, &options), &mut io::stdout()))
             }),
+            Command::Causes => printed(write!(io::stdout(), "{}", causes::markdown()).map(|()| true)),
             #[cfg(target_os = "linux")]
             Command::Clean(args) => with_config(args.config.as_deref(), |config| {
                 printed(clean::run(&args, &probe_options(config), &mut io::stdout()))
