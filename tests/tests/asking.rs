@@ -87,8 +87,12 @@ fn asked_after_the_case(family: Family, forward: Option<SocketAddr>) {
     let table = ask(&["attempts", "--failed"]);
     assert!(table.contains("source_port_reuse (exact), look at: node"), "{table}");
     if forward.is_some() {
-        let logs = run.agents().logs();
-        assert!(logs.contains("retry") || logs.contains("cannot"), "exports were to fail:\n{logs}");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !run.agents().logs().contains("traces cannot be delivered") {
+            assert!(Instant::now() < deadline, "exports were to fail:\n{}", run.agents().logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(rows(&run, &agent, &["attempts", "--failed", "--json"], 1), failed);
     } else {
         assert_eq!(run.verdict().unwrap(), Vec::<String>::new());
     }

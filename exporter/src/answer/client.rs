@@ -37,7 +37,7 @@ pub enum AskError {
     Unclear(serde_json::Error),
     #[error("the agent at {0} gave no answer within {n} s: it is stopped, or far too busy", n = PATIENCE.as_secs())]
     Silent(PathBuf),
-    #[error("the agent ended before its answer was whole")]
+    #[error("the agent ended meanwhile")]
     Cut,
 }
 

@@ -236,10 +236,31 @@ fn only_root_gets_there_and_the_file_goes_with_the_agent() {
     let mut bench = Bench::new();
     let directory = bench.directory.path().join("run");
     assert_eq!((mode(&directory), mode(&bench.path)), (0o700, 0o600));
-    // Somebody else who gets as far as the socket is told why not: the tests of the lab ask as another user.
     bench.server = None;
     assert!(!bench.path.exists());
     assert!(matches!(ask(&bench.path, &attempts(false, 1, false)), Err(AskError::Absent(_))));
+}
+
+#[test]
+fn who_is_not_root_is_refused_even_where_the_files_mode_would_let_him() {
+    let bench = Bench::new();
+    let other = |bench: &Bench| {
+        let path = bench.path.clone();
+        let asking = std::thread::spawn(move || {
+            // SAFETY: the bare system call takes plain numbers and changes this thread alone, which ends here.
+            let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
+            assert_eq!(changed, 0);
+            ask(&path, &attempts(false, 1, false)).and_then(|mut answer| answer.say())
+        });
+        asking.join().expect("an answer")
+    };
+    assert!(matches!(other(&bench), Err(AskError::NotRoot(_))));
+    for directory in [bench.directory.path(), &bench.directory.path().join("run")] {
+        fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("set");
+    }
+    fs::set_permissions(&bench.path, Permissions::from_mode(0o666)).expect("set");
+    assert!(matches!(other(&bench), Err(AskError::Refused(what)) if what == "only root may ask"));
+    assert_eq!(bench.all(&attempts(false, 1, false)).len(), 1);
 }
 
 #[test]
