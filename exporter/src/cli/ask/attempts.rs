@@ -11,15 +11,15 @@ use crate::config::{Config, parse_duration};
 /// Examples for the help.
 pub const EXAMPLES: &str = "\
 Examples:
-  synspan attempts --failed                the last 100 that failed, came late or met a fault, newest last
+  synspan attempts --failed                the last 100 that went wrong or late, newest last
   synspan attempts --failed --since 10m    those of the last ten minutes
   synspan attempts --failed --follow       and then each as it ends, until Ctrl-C
   synspan attempts --json --limit 10000    all that is in memory, one JSON object a line
 
---failed shows what went wrong for the application, what took half a second or a second SYN, and what met a
-fault that cost it less (a stale ACK, say). A port that was reused and did no harm is not among them.
+--failed shows what went wrong for the application, what took half a second or a second SYN, and what \
+met a fault that cost it less (a stale ACK, say). A port that was reused and did no harm is not among them.
 An attempt is told when it is over: one that is answered by nothing is told when connect() gives up.
-The agent keeps some 10,000 attempts; what went wrong stays longest, and what was overwritten is counted.
+The agent keeps 10,000 attempts at most; what went wrong stays longest, and what was overwritten is counted.
 Needs root. Works while exports fail.";
 
 /// The command line.

@@ -12,7 +12,7 @@ Examples:
   synspan who 46994           who had this source port, before or after NAT, newest first
   synspan who 46994 --json    the same, one JSON object a line
 
-It tells from the agent's ledger: connections that are open, and past ones for as long as the reuse window
+It tells from the agent's ledger: connections that are open, and past ones for as long as the reuse window \
 (`tracking.reuse_window`, 10 minutes) and memory last; and attempts under way, and failed ones of late.
 Needs root. Works while exports fail.";
 
