@@ -310,10 +310,15 @@ impl Tracker {
             let scale = tenancy.scales[usize::from(!by_client)];
             let window = u32::from(segment.window) << scale.min(14);
             let ack = segment.flags.ack().then_some(segment.ack);
+            let wire_only = self.options.wire_only;
             self.ledger.update(key, |tenancy| {
                 tenancy.window = tenancy.window.max(window).min(seq::MAX_WINDOW);
                 if by_client {
                     tenancy.client_segment(time, segment.seq, segment.payload, fin, rst);
+                    // With no sockets in sight, the client's goodbye is when it let go of its port.
+                    if wire_only && tenancy.client_fin && tenancy.closed.is_none() {
+                        tenancy.closed = Some(time);
+                    }
                 } else {
                     tenancy.server_segment(time, segment.seq, ack, segment.payload, fin, rst);
                 }

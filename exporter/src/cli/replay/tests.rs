@@ -108,6 +108,7 @@ fn a_bare_capture_of_one_point_proves_the_reuse_by_its_numbers() {
         assert_eq!(late.started, Mono(T0 + 60 * SECOND), "the capture's own time");
         let owner = late.previous_owner.as_ref().unwrap();
         assert_eq!((owner.serial, owner.trace), (all[0].serial, all[0].trace));
+        assert_eq!(owner.closed, Some(Mono(T0 + 5 * MS)), "when the client said goodbye");
         assert_eq!(all[0].verdict.cause, None);
     }
 }
