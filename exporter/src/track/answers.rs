@@ -88,6 +88,9 @@ impl Tracker {
             }
             return;
         }
+        if !answer && place == Where::Node && open.is_out() {
+            return; // it had left: whoever dropped it is further on
+        }
         if answer && open.established.is_some() {
             return; // a SYN-ACK too many
         }
@@ -124,7 +127,11 @@ impl Tracker {
     fn place(&self, netns: u64, at: usize) -> Option<Where> {
         let open = self.open.get(at)?;
         let host = self.options.host_netns;
-        if netns == 0 || host == 0 || netns == host {
+        if host != 0 && netns == 0 {
+            // The kernel takes the interface from a segment that reached a socket: whose, only the way it
+            // went can tell.
+            open.server_nic().map(|_| Where::OtherPod)
+        } else if host == 0 || netns == host {
             Some(Where::Node)
         } else if open.client.as_ref().is_some_and(|client| client.netns == netns) {
             Some(Where::Client)

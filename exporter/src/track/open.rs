@@ -414,6 +414,12 @@ impl Open {
         self.sightings.iter().any(|sighting| sighting.direction == Direction::Egress)
     }
 
+    /// Whether its last SYN was seen leaving after it was seen entering.
+    pub fn is_out(&self) -> bool {
+        let last = |direction| self.sightings.iter().filter(|s| s.direction == direction).map(|s| s.last).max();
+        last(Direction::Egress).is_some_and(|out| last(Direction::Ingress).is_none_or(|entered| out >= entered))
+    }
+
     /// When a SYN was last seen leaving, if that was not before `time`.
     pub fn left_since(&self, time: Mono) -> Option<Mono> {
         let left = self.sightings.iter().filter(|sighting| sighting.direction == Direction::Egress);

@@ -349,3 +349,18 @@ fn a_guard_that_answers_fresh_tuples_falsely_is_no_reuse() {
     assert!(attempt.reused);
     assert_eq!(attempt.verdict.cause, Some(Cause::UnexpectedAck), "{attempt:#?}");
 }
+
+#[test]
+fn a_syn_that_left_and_was_dropped_by_the_servers_socket_is_no_drop_of_ours() {
+    for netns in [0, HOST_NETNS] {
+        let mut world = World::new();
+        let conn = world.conn(1, POD_A, 40_001, 40_001);
+        world.connect(&conn);
+        world.syn(&conn, 0, true);
+        world.see(drop_of(&conn, conn.wire, netns, "TCP_INVALID_SYN", "tcp_rcv_established"));
+        world.gave_up(&conn);
+        let attempt = world.only();
+        assert_eq!(attempt.verdict.cause, Some(Cause::NoResponse));
+        assert_eq!(attempt.facts.drop, None);
+    }
+}
