@@ -71,6 +71,21 @@ impl Agents {
         self.running.iter().map(|agent| format!("--- agent of {}\n{}", agent.node(), agent.stderr())).collect()
     }
 
+    /// What each said on standard error, by node.
+    pub fn stderrs(&self) -> impl Iterator<Item = (&str, String)> {
+        self.running.iter().map(|agent| (agent.node(), agent.stderr()))
+    }
+
+    /// The most memory that each has held so far, in KiB, by node.
+    pub fn memory_peaks(&self) -> Vec<(String, u64)> {
+        let peak = |id: u32| -> Option<u64> {
+            let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            line.trim().strip_suffix("kB")?.trim().parse().ok()
+        };
+        self.ids().filter_map(|(node, id)| Some((node.to_owned(), peak(id)?))).collect()
+    }
+
     /// Node and process id of each.
     pub fn ids(&self) -> impl Iterator<Item = (&str, u32)> {
         self.running.iter().map(|agent| (agent.node(), agent.id()))

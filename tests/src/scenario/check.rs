@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::far;
 use super::model::{Connect, Expect, Owner, OwnerWant, Scenario, TraceWant, Want};
 use crate::seen::Span;
 use crate::worker::protocol::Connected;
@@ -36,23 +37,34 @@ const CLOCK_SLACK: Duration = Duration::from_millis(50);
 pub fn wrong(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut named = HashSet::new();
+    // The traces of which a cause is expected, on whatever node.
+    let mut known = HashSet::new();
     for attempt in attempted {
-        let expect = scenario.expect.iter().find(|expect| expect.connect == attempt.connect.name);
-        let found = of(attempt, spans);
-        named.extend(found.iter().map(|span| span.id.as_str()));
-        let name = &attempt.connect.name;
-        let wanted = expect.and_then(|expect| expect.spans).unwrap_or(attempt.results.len());
-        if found.len() != wanted {
-            wrong.push(format!("{name}: {} spans of {} attempts, not {wanted}", found.len(), attempt.results.len()));
-            continue;
+        let expects = || scenario.expect.iter().filter(|expect| expect.connect == attempt.connect.name);
+        let near = of(attempt, spans);
+        named.extend(near.iter().map(|span| span.id.as_str()));
+        let control = clean(&attempt.connect.name);
+        let mut views: Vec<(&Expect, Vec<&Span>)> = Vec::new();
+        for expect in expects() {
+            match &expect.at {
+                Some(node) => views.push((expect, far::of(attempt, node, &near, spans))),
+                None => views.push((expect, near.clone())),
+            }
         }
-        let control = clean(name);
-        let expect = expect.unwrap_or(&control);
-        let faults: Vec<Vec<String>> = found.iter().map(|span| compare(expect, span, attempted, spans)).collect();
-        if expect.some && faults.iter().any(Vec::is_empty) {
-            continue;
+        let outside = far::outside(scenario, attempt);
+        if !outside && views.iter().all(|(expect, _)| expect.at.is_some()) {
+            // Whatever the far node says, for the client it is a control.
+            views.push((&control, near.clone()));
+        } else if let (true, true, Some(node)) = (outside, views.is_empty(), far::servers_node(scenario, attempt)) {
+            views.push((&control, far::of(attempt, node, &near, spans)));
         }
-        wrong.extend(faults.into_iter().flatten().take(5).map(|fault| format!("{name}: {fault}")));
+        if expects().next().is_some() {
+            known.extend(views.iter().flat_map(|(_, spans)| spans.iter().map(|span| span.trace.clone())));
+            known.extend(near.iter().flat_map(|span| span.links_of("syn_retry").map(|link| link.trace.clone())));
+        }
+        for (expect, found) in views {
+            wrong.extend(told(expect, attempt, &found, attempted, spans));
+        }
     }
     for span in spans.iter().filter(|span| is_attempt(span) && !named.contains(span.id.as_str())) {
         let cause = span.get("synspan.cause");
@@ -61,8 +73,24 @@ pub fn wrong(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Ve
                 .push(format!("an attempt of `{}` that the scenario did not make has cause {cause:?}", span.service()));
         }
     }
+    wrong.extend(far::strays(&known, scenario.agents.strangers, spans));
     wrong.extend(orphans(spans));
     wrong
+}
+
+/// What is wrong with the spans of a connect as one node tells it.
+fn told(expect: &Expect, attempt: &Attempted, found: &[&Span], attempted: &[Attempted], spans: &[Span]) -> Vec<String> {
+    let at = expect.at.as_ref().map(|node| format!(" at {node}")).unwrap_or_default();
+    let name = format!("{}{at}", attempt.connect.name);
+    let wanted = expect.spans.unwrap_or(attempt.results.len());
+    if found.len() != wanted {
+        return vec![format!("{name}: {} spans of {} attempts, not {wanted}", found.len(), attempt.results.len())];
+    }
+    let faults: Vec<Vec<String>> = found.iter().map(|span| compare(expect, span, attempted, spans)).collect();
+    if expect.some && faults.iter().any(Vec::is_empty) {
+        return Vec::new();
+    }
+    faults.into_iter().flatten().take(5).map(|fault| format!("{name}: {fault}")).collect()
 }
 
 /// A span that is an attempt of a client, and not a stand-in for a parent.
@@ -85,16 +113,24 @@ fn clean(name: &str) -> Expect {
 
 /// The spans of a connect: by workload, destination and, where it is known, the client's port.
 fn of<'a>(attempt: &Attempted, spans: &'a [Span]) -> Vec<&'a Span> {
-    let ports: Vec<Option<u16>> = attempt.results.iter().map(|result| result.local.map(|local| local.port())).collect();
+    // A socket that failed before it had a port says 0.
+    let known = |local: SocketAddr| Some(local.port()).filter(|&port| port != 0);
+    let ports: Vec<Option<u16>> = attempt.results.iter().map(|result| result.local.and_then(known)).collect();
     let port = |span: &Span, name: &str| span.get(name).and_then(|port| port.parse::<u16>().ok());
+    let own = |span: &Span| port(span, "network.local.port").filter(|&port| port != 0);
+    // Where there never was a socket with two ends, there is still what was asked for.
+    let to = |span: &Span| {
+        let sides = [("network.peer.address", "network.peer.port"), ("server.address", "server.port")];
+        let (address, to_port) = sides.into_iter().find(|(_, name)| port(span, name).is_some_and(|port| port != 0))?;
+        Some(SocketAddr::new(span.get(address)?.parse().ok()?, port(span, to_port)?))
+    };
     let earliest = attempt.began.saturating_sub(CLOCK_SLACK).as_nanos();
     spans
         .iter()
         .filter(|span| is_attempt(span) && span.service() == attempt.connect.from)
-        .filter(|span| span.get("network.peer.address").is_some_and(|ip| ip.parse() == Ok(attempt.to.ip())))
-        .filter(|span| port(span, "network.peer.port") == Some(attempt.to.port()))
+        .filter(|span| to(span) == Some(attempt.to))
         .filter(|span| u128::from(span.start) >= earliest && before_end(attempt, span))
-        .filter(|span| ports.iter().any(|known| known.is_none() || *known == port(span, "network.local.port")))
+        .filter(|span| ports.iter().any(|known| known.is_none() || own(span).is_none() || *known == own(span)))
         .collect()
 }
 

@@ -3,5 +3,8 @@
 pub mod agents;
 pub mod catalog;
 pub mod check;
+mod far;
 pub mod model;
+mod odd;
 pub mod run;
+mod upkeep;

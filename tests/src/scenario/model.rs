@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::topology::{Family, Masquerade, Topology};
 use crate::worker::protocol::Accept;
+use crate::worker::way::{ListenWay, Way};
 
 /// A scenario.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +40,9 @@ pub struct Scenario {
     /// control: established, no cause, status unset.
     #[serde(default)]
     pub expect: Vec<Expect>,
+    /// What must hold of the agents themselves at the end.
+    #[serde(default)]
+    pub agents: AgentsWant,
 }
 
 fn both() -> Vec<Family> {
@@ -90,11 +94,53 @@ pub enum Step {
         /// The accept queue's length.
         #[serde(default = "backlog")]
         backlog: i32,
+        /// In which way.
+        #[serde(default)]
+        way: ListenWay,
     },
     /// Connect.
     Connect(Connect),
     /// Wait for a connect that went on in the background.
     Wait(String),
+    /// Run a line of shell in a network namespace; it must succeed.
+    Sh {
+        /// Node, pod, process, server or `router`.
+        at: String,
+        /// The line; `{name}` stands for an address and `{ip}` for the family's header.
+        line: String,
+        /// What its output must hold, now or within five seconds: the fault's proof.
+        #[serde(default)]
+        says: Option<String>,
+    },
+    /// Let a cgroup program say EPERM to a pod's connects.
+    Deny {
+        /// Whose.
+        pod: String,
+        /// To which port.
+        port: u16,
+    },
+    /// Answer SYNs to a port by a SYN-ACK, and what follows by a RST.
+    AnswerAndReset {
+        /// Server.
+        on: String,
+        /// Port.
+        port: u16,
+    },
+    /// SYNs from addresses of nobody; go on with the next step meanwhile, and `wait` for it later.
+    Flood {
+        /// Name, for `wait`.
+        name: String,
+        /// Server.
+        from: String,
+        /// Pod, process, node or server.
+        to: String,
+        /// Port.
+        port: u16,
+        /// How many.
+        syns: u32,
+        /// How many a second, at most.
+        rate: u32,
+    },
     /// Send bytes.
     Send {
         /// Which.
@@ -231,6 +277,9 @@ pub struct Connect {
     /// Close as soon as it is up (only with `count`).
     #[serde(default)]
     pub close: bool,
+    /// In which way.
+    #[serde(default)]
+    pub way: Way,
     /// By the other family.
     #[serde(default)]
     pub other_family: bool,
@@ -257,6 +306,10 @@ fn ok() -> String {
 pub struct Expect {
     /// Which.
     pub connect: String,
+    /// What this node's agent must say of it, where it is not the client's: by its `tcp accept`, or by its
+    /// `tcp forward` where nothing was accepted. A connect from outside is only seen so.
+    #[serde(default)]
+    pub at: Option<String>,
     /// How many spans, if not one for each attempt.
     #[serde(default)]
     pub spans: Option<usize>,
@@ -290,6 +343,20 @@ pub struct Expect {
     /// Of a connect with a count: whether this may hold for some only, at least one.
     #[serde(default)]
     pub some: bool,
+}
+
+/// What must hold of the agents at the end.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentsWant {
+    /// The most memory that any of them ever held, in MiB.
+    pub memory_mib: Option<u64>,
+    /// No observation of the node's own attempts was lost on the way from the kernel.
+    pub lossless: bool,
+    /// SYNs from outside that their summaries must tell of at least.
+    pub summed_syns: Option<u64>,
+    /// Whether attempts from outside that the scenario did not name may have a cause: there is a flood of them.
+    pub strangers: bool,
 }
 
 /// Whether an owner is named.

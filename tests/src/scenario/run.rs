@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::agents::{Agents, Watch};
 use super::check::{self, Attempted};
 use super::model::{Connect, Scenario, Step};
-use crate::error::{Context, Error, Result, lab};
+use super::upkeep;
+use crate::error::{Error, Result, lab};
 use crate::net::command;
 use crate::net::netns::Netns;
 use crate::segment::Segment;
@@ -19,11 +20,13 @@ use crate::worker::protocol::{Command, ConnectHow, Done, FalseNumbers};
 use crate::world::{UPLINK, World, veth_name};
 
 /// Any command but a connect by the kernel's patience is over by then.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the agents may take to tell of what has happened.
 const TELL_PATIENCE: Duration = Duration::from_secs(12);
 /// How long the lab's own look at the wire may lag behind on a busy machine.
 const TAP_PATIENCE: Duration = Duration::from_secs(5);
+/// A chore may be a flood.
+const CHORE_PATIENCE: Duration = Duration::from_secs(300);
 /// And how long the lab waits for what should not come.
 const QUIET: Duration = Duration::from_millis(400);
 
@@ -37,12 +40,14 @@ fn patience(scenario: &Scenario, netns: &Netns) -> Result<()> {
 /// A scenario under way.
 #[derive(Debug)]
 pub struct Run<'a> {
-    scenario: &'a Scenario,
-    family: Family,
+    pub(super) scenario: &'a Scenario,
+    pub(super) family: Family,
     background: BTreeMap<String, Pending>,
+    /// What else is under way.
+    pub(super) chores: BTreeMap<String, Pending>,
     attempted: Vec<Attempted>,
     agents: Agents,
-    world: World,
+    pub(super) world: World,
 }
 
 impl<'a> Run<'a> {
@@ -56,7 +61,15 @@ impl<'a> Run<'a> {
         for node in scenario.topology.nodes.iter().filter(|node| !node.late_agent) {
             agents.start(&world, &node.name)?;
         }
-        Ok(Self { scenario, family, background: BTreeMap::new(), attempted: Vec::new(), agents, world })
+        Ok(Self {
+            scenario,
+            family,
+            background: BTreeMap::new(),
+            chores: BTreeMap::new(),
+            attempted: Vec::new(),
+            agents,
+            world,
+        })
     }
 
     /// Does all steps. An error means that the lab did not get where the scenario wants it.
@@ -79,12 +92,14 @@ impl<'a> Run<'a> {
             }
             std::thread::sleep(QUIET);
         }
+        let peaks = self.agents.memory_peaks();
         self.agents.stop()?;
         if !self.agents.checked() {
             return Ok(Vec::new());
         }
         let spans = self.agents.spans();
         let mut wrong = check::wrong(scenario, &self.attempted, &spans);
+        wrong.extend(upkeep::wrong(&scenario.agents, &peaks, &self.agents, self.world.dir()));
         if !wrong.is_empty() {
             wrong.push(format!("spans:\n{}", check::table(&spans)));
             wrong.push(self.story());
@@ -122,7 +137,7 @@ impl<'a> Run<'a> {
         text
     }
 
-    fn address(&self, name: &str, family: Family) -> Result<IpAddr> {
+    pub(super) fn address(&self, name: &str, family: Family) -> Result<IpAddr> {
         let found = self.scenario.topology.address(name, family);
         found.ok_or_else(|| Error::Lab(format!("nothing with an address is called `{name}`")))
     }
@@ -155,20 +170,35 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Listen { on, port, accept, backlog } => {
-                let at = SocketAddr::new(self.address(on, self.family)?, *port);
-                let command = Command::Listen { socket: port.to_string(), at, backlog: *backlog, accept: *accept };
-                self.world.worker(on)?.ask(command, PATIENCE)?;
-                let at = SocketAddr::new(self.address(on, self.family.other())?, *port);
-                let socket = format!("{port}-other");
-                let command = Command::Listen { socket, at, backlog: *backlog, accept: *accept };
-                self.world.worker(on)?.ask(command, PATIENCE).map(drop)
+            Step::Listen { on, port, accept, backlog, way } => {
+                for (family, socket) in
+                    [(self.family, port.to_string()), (self.family.other(), format!("{port}-other"))]
+                {
+                    let at = SocketAddr::new(self.address(on, family)?, *port);
+                    let (backlog, accept, way) = (*backlog, *accept, way.clone());
+                    let command = Command::Listen { socket, at, backlog, accept, way };
+                    self.world.worker(on)?.ask(command, PATIENCE)?;
+                }
+                Ok(())
             }
             Step::Connect(connect) => self.connect(connect),
-            Step::Wait(name) => match self.background.remove(name) {
-                Some(pending) => self.connected(name, &pending),
-                None => lab(format!("no connect `{name}` is in the background")),
+            Step::Wait(name) => match (self.background.remove(name), self.chores.remove(name)) {
+                (Some(pending), _) => self.connected(name, &pending),
+                (None, Some(chore)) => chore.wait(CHORE_PATIENCE).map(drop),
+                (None, None) => lab(format!("no connect `{name}` is in the background")),
             },
+            Step::Sh { at, line, says } => self.sh(at, line, says.as_deref()),
+            Step::Deny { pod, port } => self.deny(pod, *port),
+            Step::AnswerAndReset { on, port } => {
+                self.world.worker(on)?.ask(Command::AnswerAndReset { port: *port }, PATIENCE).map(drop)
+            }
+            Step::Flood { name, from, to, port, syns, rate } => {
+                let to = SocketAddr::new(self.address(to, self.family)?, *port);
+                let command = Command::Flood { to, syns: *syns, rate: *rate };
+                let chore = self.world.worker(from)?.begin(command)?;
+                self.chores.insert(name.clone(), chore);
+                Ok(())
+            }
             Step::Send { socket, bytes } => {
                 let bytes = *bytes;
                 self.on_socket(socket, |socket| Command::Send { socket, bytes })
@@ -224,7 +254,9 @@ impl<'a> Run<'a> {
     fn connect(&mut self, connect: &Connect) -> Result<()> {
         let family = if connect.other_family { self.family.other() } else { self.family };
         let to = SocketAddr::new(self.address(&connect.to, family)?, connect.port);
-        let how = ConnectHow { from_port: connect.from_port, timeout_ms: connect.timeout, blocking: connect.blocking };
+        let way = connect.way.clone();
+        let how =
+            ConnectHow { from_port: connect.from_port, timeout_ms: connect.timeout, blocking: connect.blocking, way };
         let socket = connect.name.clone();
         let command = if connect.count == 1 {
             Command::Connect { socket, to, how }
@@ -324,14 +356,8 @@ impl<'a> Run<'a> {
         let netns = self.world.netns(&node.name)?;
         let text = netns.run("ip", &["-o", "link", "show", "dev", UPLINK])?;
         let index = text.split(':').next().unwrap_or_default().trim().to_owned();
-        let source = self.world.dir().join("redirect.c");
-        let object = self.world.dir().join("redirect.o");
-        std::fs::write(&source, include_str!("redirect.c")).context("write redirect.c")?;
-        let (source, object) = (source.display().to_string(), object.display().to_string());
         let define = format!("-DUPLINK={index}");
-        let clang = ["clang-22", "clang"].into_iter().find(|name| command::run(name, &["--version"]).is_ok());
-        let Some(clang) = clang else { return lab("clang is needed to build the redirecting program") };
-        command::run(clang, &["-O2", "-g", "-target", "bpf", &define, "-c", &source, "-o", &object])?;
+        let object = self.compile("redirect", include_str!("redirect.c"), &define)?;
         let veth = veth_name(pod);
         netns.run("tc", &["qdisc", "add", "dev", &veth, "clsact"])?;
         // clsact's filters run after what hangs at tcx, and after filters of a lower preference.

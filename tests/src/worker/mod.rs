@@ -2,7 +2,11 @@
 //! lines, so that a socket's process, cgroup and network namespace are those of a real workload.
 
 pub mod client;
+mod options;
 pub mod protocol;
 pub mod raw;
 pub mod serve;
 pub mod socket;
+pub mod spoof;
+mod uring;
+pub mod way;

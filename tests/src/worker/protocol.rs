@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::way::{ListenWay, Way};
+
 /// A command with a number that its answer repeats; answers may come in any order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -27,6 +29,9 @@ pub enum Command {
         backlog: i32,
         /// What becomes of connections.
         accept: Accept,
+        /// How.
+        #[serde(default)]
+        way: ListenWay,
     },
     /// Connect, and answer when it is over.
     Connect {
@@ -83,6 +88,20 @@ pub enum Command {
         /// The numbers to answer with.
         numbers: FalseNumbers,
     },
+    /// Answer every SYN to a port by a SYN-ACK, and the client's ACK by a RST (see `spoof`).
+    AnswerAndReset {
+        /// The port.
+        port: u16,
+    },
+    /// Send SYNs from addresses of nobody.
+    Flood {
+        /// Where to.
+        to: SocketAddr,
+        /// How many.
+        syns: u32,
+        /// How many a second, at most.
+        rate: u32,
+    },
     /// Answer at once: the worker is up.
     Hello,
 }
@@ -120,6 +139,9 @@ pub struct ConnectHow {
     pub timeout_ms: Option<u64>,
     /// One blocking connect() call; otherwise a non-blocking one and poll().
     pub blocking: bool,
+    /// In which way.
+    #[serde(default)]
+    pub way: Way,
 }
 
 /// A worker's answer.
@@ -165,7 +187,7 @@ mod tests {
             command: Command::Connect {
                 socket: "old".into(),
                 to: "[fd00::1]:8443".parse().unwrap(),
-                how: ConnectHow { from_port: Some(1), timeout_ms: None, blocking: true },
+                how: ConnectHow { from_port: Some(1), timeout_ms: None, blocking: true, way: Way::default() },
             },
         };
         let line = serde_json::to_string(&request).unwrap();

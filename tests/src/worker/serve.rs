@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::protocol::{Accept, Answer, Command, Done, Request};
-use super::{raw, socket};
+use super::{raw, socket, spoof};
 use crate::error::{Context, Result};
 use crate::net::{cgroup, netns};
 
@@ -60,11 +60,16 @@ fn execute(shared: &Shared, command: Command) -> std::result::Result<Done, Strin
     let text = |error: std::io::Error| error.to_string();
     match command {
         Command::Hello => Ok(Done::Ok),
-        Command::Listen { socket, at, backlog, accept } => {
-            let listener = socket::listening(at, backlog).map_err(text)?;
+        Command::Listen { socket, at, backlog, accept, way } => {
+            let listener = socket::listening(at, backlog, &way).map_err(text)?;
             let shared = shared.clone();
             std::thread::spawn(move || accept_all(&shared, &socket, &listener, accept));
             Ok(Done::Ok)
+        }
+        Command::Connect { to, how, .. } if how.way.raw_syn => {
+            let from_port = how.from_port.ok_or("a raw SYN needs a source port")?;
+            let connected = spoof::raw_syn(to, from_port, how.timeout_ms.unwrap_or(1000)).map_err(text)?;
+            Ok(Done::Connected(vec![connected]))
         }
         Command::Connect { socket, to, how } => {
             let (stream, connected) = socket::connecting(to, &how).map_err(text)?;
@@ -118,6 +123,14 @@ fn execute(shared: &Shared, command: Command) -> std::result::Result<Done, Strin
         }
         Command::AnswerFalsely { port, numbers } => {
             raw::answer_falsely(port, numbers).map_err(text)?;
+            Ok(Done::Ok)
+        }
+        Command::AnswerAndReset { port } => {
+            spoof::answer_and_reset(port).map_err(text)?;
+            Ok(Done::Ok)
+        }
+        Command::Flood { to, syns, rate } => {
+            spoof::flood(to, syns, rate).map_err(text)?;
             Ok(Done::Ok)
         }
     }
