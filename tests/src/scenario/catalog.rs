@@ -38,10 +38,37 @@ const FILES: &[(&str, &str)] = scenarios![
     "unexpected-ack-other-tuple",
 ];
 
+/// Faults of the client's and the server's side, and what TCP does that one seldom sees.
+const SIDES: &[(&str, &str)] = scenarios![
+    "ephemeral-exhausted",
+    "accept-queue-full",
+    "accept-queue-late",
+    "accept-queue-abort",
+    "deferred-accept",
+    "syn-cookies",
+    "syn-unanswered",
+    "syn-unanswered-mute",
+    "syn-ack-unanswered",
+    "handshake-reset-server",
+    "handshake-reset-scan",
+    "health-check-resets",
+    "icmp-host",
+    "icmp-network",
+    "icmp-prohibited",
+    "icmp-prohibited-v6",
+    "host-down",
+    "local-port-conflict",
+    "policy-cgroup",
+    "route-blackhole",
+    "route-none",
+    "route-prohibit",
+    "route-unreachable",
+];
+
 /// All scenarios, checked, with their impatient twins.
 pub fn all() -> Result<Vec<Scenario>> {
     let mut all = Vec::new();
-    for (name, text) in FILES {
+    for (name, text) in FILES.iter().chain(SIDES) {
         let scenario = read(name, text)?;
         let again = scenario.impatient_too.then(|| scenario.clone().impatient());
         all.push(scenario);

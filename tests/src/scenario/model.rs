@@ -70,7 +70,8 @@ impl Scenario {
                 changed.push(connect.name.clone());
             }
         }
-        for expect in self.expect.iter_mut().filter(|expect| changed.contains(&expect.connect)) {
+        let own = |expect: &&mut Expect| expect.at.is_none() && changed.contains(&expect.connect);
+        for expect in self.expect.iter_mut().filter(own) {
             expect.outcome = Want::Is("aborted".into());
             expect.attributes.insert("error.type".into(), Want::Is("aborted".into()));
         }

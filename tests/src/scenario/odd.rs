@@ -51,9 +51,9 @@ impl Run<'_> {
         // The BPF file system is mounted for these commands alone: not for all to see.
         let line = format!(
             "mount -t bpf bpf /sys/fs/bpf\n\
-             bpftool prog loadall {object} /sys/fs/bpf\n\
-             bpftool cgroup attach {cgroup} connect4 pinned /sys/fs/bpf/deny4 multi\n\
-             bpftool cgroup attach {cgroup} connect6 pinned /sys/fs/bpf/deny6 multi\n",
+             bpftool prog loadall {object} /sys/fs/bpf/deny\n\
+             bpftool cgroup attach {cgroup} connect4 pinned /sys/fs/bpf/deny/deny4 multi\n\
+             bpftool cgroup attach {cgroup} connect6 pinned /sys/fs/bpf/deny/deny6 multi\n",
             cgroup = cgroup.display(),
         );
         command::run("unshare", &["--mount", "sh", "-ec", &line]).map(drop)
