@@ -113,6 +113,15 @@ pub enum Step {
         #[serde(default)]
         says: Option<String>,
     },
+    /// Wait until a counter of a network namespace (nstat's word for it) has come to so many: the fault's proof.
+    Counter {
+        /// Node, pod, process, server or `router`.
+        at: String,
+        /// `TcpExtListenOverflows`, ...
+        name: String,
+        /// How many.
+        least: u64,
+    },
     /// Let a cgroup program say EPERM to a pod's connects.
     Deny {
         /// Whose.

@@ -31,6 +31,25 @@ impl Run<'_> {
         }
     }
 
+    /// Waits until a counter of a namespace has come to so many.
+    pub(super) fn counter(&self, at: &str, name: &str, least: u64) -> Result<()> {
+        let netns = self.world.netns(at)?;
+        let deadline = Instant::now() + PROOF_PATIENCE;
+        loop {
+            // Absolute, with those that are zero, and with no history kept.
+            let text = netns.run("nstat", &["-asz", name])?;
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+            match value {
+                Some(value) if value >= least => return Ok(()),
+                Some(value) if Instant::now() > deadline => {
+                    return lab(format!("{name} at {at} should come to {least}, and is {value}"));
+                }
+                Some::<u64>(_) => std::thread::sleep(Duration::from_millis(50)),
+                None => return lab(format!("nstat knows no counter {name}")),
+            }
+        }
+    }
+
     /// Compiles a BPF program in C, and gives the object's path.
     pub(super) fn compile(&self, name: &str, text: &str, define: &str) -> Result<String> {
         let at = |end: &str| self.world.dir().join(format!("{name}.{end}"));

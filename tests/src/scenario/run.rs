@@ -188,6 +188,7 @@ impl<'a> Run<'a> {
                 (None, None) => lab(format!("no connect `{name}` is in the background")),
             },
             Step::Sh { at, line, says } => self.sh(at, line, says.as_deref()),
+            Step::Counter { at, name, least } => self.counter(at, name, *least),
             Step::Deny { pod, port } => self.deny(pod, *port),
             Step::AnswerAndReset { on, port } => {
                 self.world.worker(on)?.ask(Command::AnswerAndReset { port: *port }, PATIENCE).map(drop)

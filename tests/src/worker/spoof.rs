@@ -88,6 +88,8 @@ pub fn answer_and_reset(port: u16) -> io::Result<()> {
                 timestamps: segment.timestamps.map(|(value, _)| (1, value)),
             };
             if !segment.has(SYN) {
+                // The application is to learn that it is connected before it learns that it is not.
+                std::thread::sleep(Duration::from_millis(20));
                 (answer.seq, answer.ack, answer.flags, answer.timestamps) = (segment.ack, 0, RST, None);
             }
             // The sender's link address is the way back; a failed answer is a lost one.
