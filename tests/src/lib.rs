@@ -9,6 +9,7 @@ pub mod agent;
 pub mod bench;
 pub mod capture;
 pub mod error;
+pub mod flood;
 pub mod net;
 pub mod receiver;
 pub mod scenario;

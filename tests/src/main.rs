@@ -14,7 +14,7 @@ use synspan_lab::scenario::model::Scenario;
 use synspan_lab::scenario::run::Run;
 use synspan_lab::suite::{self, Job, Options};
 use synspan_lab::topology::Family;
-use synspan_lab::{agent, bench, worker};
+use synspan_lab::{agent, bench, flood, worker};
 
 /// The fault lab: real faults on one kernel, and what the agent must say of them. Needs root.
 #[derive(Parser)]
@@ -44,6 +44,20 @@ enum Command {
     /// The benchmark's client and servers (used by `bench`).
     #[command(hide = true)]
     BenchWorker(bench::WorkerArgs),
+    /// The scenario `flood` with many more SYNs, and what the agent held and said at its end.
+    Flood {
+        /// How many SYNs.
+        #[arg(long, default_value_t = 1_000_000)]
+        syns: u32,
+        /// How many a second, at most.
+        #[arg(long, default_value_t = 50_000)]
+        rate: u32,
+        /// The IP family: 4 or 6.
+        #[arg(long, default_value = "4")]
+        family: Family,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
     /// Remove what labs left that are gone.
     Clean,
     /// Run one scenario once and print a report in JSON (used by `run`).
@@ -128,6 +142,12 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Worker { netns, cgroup } => worker::serve::serve(&netns, cgroup.as_deref())?,
         Command::Bench(args) => bench::run(&args)?,
         Command::BenchWorker(args) => bench::work(&args)?,
+        Command::Flood { syns, rate, family, watch } => {
+            root()?;
+            cleanup::take_over_signals()?;
+            let scenario = flood::scaled(pick(&["flood".to_owned()])?.remove(0), syns, rate)?;
+            return big_flood(&scenario, family, watch.watch()?);
+        }
         Command::Clean => {
             for what in leftovers::clean()? {
                 println!("removed {what}");
@@ -179,6 +199,25 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     println!("\n{}", suite::table(&results));
     let right = results.iter().all(|(_, report)| report.wrong.is_empty());
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn big_flood(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCode> {
+    let mut run = Run::start(scenario, family, &own()?, watch)?;
+    let start = std::time::Instant::now();
+    run.steps()?;
+    println!("the flood and the node's own attempts took {:.1} s", start.elapsed().as_secs_f64());
+    for (node, kib) in run.agents().memory_peaks() {
+        println!("the agent of {node} held {} MiB at most", kib / 1024);
+    }
+    let wrong = run.verdict()?;
+    for line in run.agents().logs().lines().filter(|line| line.contains("synspan counters")) {
+        println!("{line}");
+    }
+    for line in wrong.iter().flat_map(|why| why.lines()).take(200) {
+        println!("{line}");
+    }
+    println!("{}", if wrong.is_empty() { "right" } else { "WRONG" });
+    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn hold(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCode> {

@@ -41,6 +41,14 @@ const FILES: &[(&str, &str)] = scenarios![
 /// Faults of the client's and the server's side, and what TCP does that one seldom sees.
 const SIDES: &[(&str, &str)] = scenarios![
     "ephemeral-exhausted",
+    "flood",
+    "fast-open",
+    "fast-open-refused",
+    "simultaneous-open",
+    "mptcp",
+    "ways",
+    "patience",
+    "refused-ways",
     "accept-queue-full",
     "accept-queue-late",
     "accept-queue-abort",

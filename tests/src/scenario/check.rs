@@ -113,9 +113,14 @@ fn clean(name: &str) -> Expect {
 
 /// The spans of a connect: by workload, destination and, where it is known, the client's port.
 fn of<'a>(attempt: &Attempted, spans: &'a [Span]) -> Vec<&'a Span> {
-    // A socket that failed before it had a port says 0.
-    let known = |local: SocketAddr| Some(local.port()).filter(|&port| port != 0);
-    let ports: Vec<Option<u16>> = attempt.results.iter().map(|result| result.local.and_then(known)).collect();
+    // A socket that failed before it had a port says 0, and one that failed may say one that nobody else saw.
+    let same_port = |own: Option<u16>| {
+        attempt.results.iter().any(|result| match (result.local.map(|local| local.port()), own) {
+            (None, _) | (Some(0), None) => true,
+            (Some(known), Some(own)) => known == own,
+            (Some(_), None) => result.result != "ok",
+        })
+    };
     let port = |span: &Span, name: &str| span.get(name).and_then(|port| port.parse::<u16>().ok());
     let own = |span: &Span| port(span, "network.local.port").filter(|&port| port != 0);
     // Where there never was a socket with two ends, there is still what was asked for.
@@ -130,7 +135,7 @@ fn of<'a>(attempt: &Attempted, spans: &'a [Span]) -> Vec<&'a Span> {
         .filter(|span| is_attempt(span) && span.service() == attempt.connect.from)
         .filter(|span| to(span) == Some(attempt.to))
         .filter(|span| u128::from(span.start) >= earliest && before_end(attempt, span))
-        .filter(|span| ports.iter().any(|known| known.is_none() || own(span).is_none() || *known == own(span)))
+        .filter(|span| same_port(own(span)))
         .collect()
 }
 

@@ -23,6 +23,8 @@ use crate::world::{UPLINK, World, veth_name};
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the agents may take to tell of what has happened.
 const TELL_PATIENCE: Duration = Duration::from_secs(12);
+/// And of attempts whose client is not theirs: those that come to nothing are told of when nothing more is heard.
+const TELL_OF_OTHERS_PATIENCE: Duration = Duration::from_secs(35);
 /// How long the lab's own look at the wire may lag behind on a busy machine.
 const TAP_PATIENCE: Duration = Duration::from_secs(5);
 /// A chore may be a flood.
@@ -83,8 +85,9 @@ impl<'a> Run<'a> {
 
     /// Waits for the agents' spans, ends the agents, and says what is wrong; nothing if all is right.
     pub fn verdict(&mut self) -> Result<Vec<String>> {
-        let deadline = Instant::now() + TELL_PATIENCE;
         let scenario = self.scenario;
+        let from_afar = scenario.expect.iter().any(|expect| expect.at.is_some());
+        let deadline = Instant::now() + if from_afar { TELL_OF_OTHERS_PATIENCE } else { TELL_PATIENCE };
         if self.agents.checked() {
             while !check::wrong(scenario, &self.attempted, &self.agents.spans()).is_empty() && Instant::now() < deadline
             {
