@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector test test-rust test-collector bench bench-replay lab fmt lint doc causes licences clean-lab
+.PHONY: help setup build release demo demo-collector test test-rust test-collector bench bench-replay lab matrix fmt lint doc causes licences clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -48,6 +48,9 @@ bench-replay: setup ## Replay of a capture of 1 GiB beside tshark: time and memo
 
 lab: build ## The fault lab: make lab ARGS="run NAME"; without ARGS the list of scenarios
 	@$(LAB) $(or $(ARGS),list)
+
+matrix: build ## All scenarios, five times each: cause expected by cause reported; target/matrix.json
+	@$(LAB) matrix --out $(BIN)/matrix.json $(ARGS)
 
 fmt: ## Format the code
 	@scripts/setup.sh --lint

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod capture;
 pub mod error;
 pub mod flood;
+pub mod matrix;
 pub mod net;
 pub mod receiver;
 pub mod scenario;

@@ -4,15 +4,17 @@ use std::io::BufRead;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use synspan_lab::error::{Context, Result, lab};
+use synspan_lab::matrix::Matrix;
 use synspan_lab::net::{cleanup, leftovers};
 use synspan_lab::scenario::agents::Watch;
 use synspan_lab::scenario::catalog;
 use synspan_lab::scenario::model::Scenario;
 use synspan_lab::scenario::run::Run;
-use synspan_lab::suite::{self, Job, Options};
+use synspan_lab::suite::{self, Job, Options, Report};
 use synspan_lab::topology::Family;
 use synspan_lab::{agent, bench, flood, worker};
 
@@ -30,6 +32,8 @@ enum Command {
     List,
     /// Run scenarios and compare the verdicts with what they must be.
     Run(RunArgs),
+    /// Run all scenarios several times, and print the confusion table: cause expected by cause reported.
+    Matrix(MatrixArgs),
     /// The case of a source port used again, with the agent's console tree.
     Demo {
         /// The IP family: 4 or 6.
@@ -100,6 +104,24 @@ struct RunArgs {
 }
 
 #[derive(Args)]
+struct MatrixArgs {
+    /// Scenarios, or beginnings of their names; all without.
+    names: Vec<String>,
+    /// How often each, with each family.
+    #[arg(long, default_value_t = 5)]
+    times: usize,
+    /// How many at the same time.
+    #[arg(long, default_value_t = 3)]
+    parallel: usize,
+    /// Where to write the table as JSON.
+    #[arg(long, default_value = "target/matrix.json")]
+    out: PathBuf,
+    /// The agent's program; `synspan` beside this one without.
+    #[arg(long)]
+    agent: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct WatchArgs {
     /// The agent's program; `synspan` beside this one without.
     #[arg(long)]
@@ -167,6 +189,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             demo(family, watch)?;
         }
         Command::Run(args) => return run(&args),
+        Command::Matrix(args) => return matrix(&args),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -180,22 +203,10 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
         let family = args.family.unwrap_or(scenario.families[0]);
         return hold(scenario, family, args.watch.watch()?);
     }
-    let mut jobs = Vec::new();
-    for _ in 0..args.times {
-        for scenario in &scenarios {
-            let families = scenario.families.iter().filter(|&&family| args.family.is_none_or(|only| only == family));
-            jobs.extend(families.map(|&family| Job { scenario: scenario.name.clone(), family }));
-        }
-    }
+    let jobs = jobs(&scenarios, args.times, args.family);
     let options =
         Options { program: own()?, agent: args.watch.agent()?, forward: args.watch.forward, parallel: args.parallel };
-    let results = suite::run(jobs, &options, |job, report, took| {
-        let word = if report.wrong.is_empty() { "right" } else { "WRONG" };
-        println!("{word}  {} IPv{} ({:.1} s)", job.scenario, u8::from(job.family), took.as_secs_f64());
-        for line in report.wrong.iter().flat_map(|why| why.lines()) {
-            println!("    {line}");
-        }
-    });
+    let results = suite::run(jobs, &options, tell);
     println!("\n{}", suite::table(&results));
     let right = results.iter().all(|(_, report)| report.wrong.is_empty());
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -209,7 +220,7 @@ fn big_flood(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCo
     for (node, kib) in run.agents().memory_peaks() {
         println!("the agent of {node} held {} MiB at most", kib / 1024);
     }
-    let wrong = run.verdict()?;
+    let wrong = run.verdict()?.wrong;
     for line in run.agents().logs().lines().filter(|line| line.contains("synspan counters")) {
         println!("{line}");
     }
@@ -218,6 +229,40 @@ fn big_flood(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCo
     }
     println!("{}", if wrong.is_empty() { "right" } else { "WRONG" });
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn jobs(scenarios: &[Scenario], times: usize, only: Option<Family>) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for _ in 0..times {
+        for scenario in scenarios {
+            let families = scenario.families.iter().filter(|&&family| only.is_none_or(|only| only == family));
+            jobs.extend(families.map(|&family| Job { scenario: scenario.name.clone(), family }));
+        }
+    }
+    jobs
+}
+
+/// Says how a run ended.
+fn tell(job: &Job, report: &Report, took: Duration) {
+    let word = if report.wrong.is_empty() { "right" } else { "WRONG" };
+    println!("{word}  {} IPv{} ({:.1} s)", job.scenario, u8::from(job.family), took.as_secs_f64());
+    for line in report.wrong.iter().flat_map(|why| why.lines()) {
+        println!("    {line}");
+    }
+}
+
+fn matrix(args: &MatrixArgs) -> Result<ExitCode> {
+    root()?;
+    cleanup::take_over_signals()?;
+    let jobs = jobs(&pick(&args.names)?, args.times, None);
+    let agent = Some(agent::program(args.agent.as_deref())?);
+    let options = Options { program: own()?, agent, forward: None, parallel: args.parallel };
+    let results = suite::run(jobs, &options, tell);
+    let matrix = Matrix::new(args.times, &results);
+    println!("\n{}", matrix.table());
+    matrix.write(&args.out)?;
+    println!("written to {}", args.out.display());
+    Ok(if matrix.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn hold(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCode> {
@@ -235,7 +280,7 @@ fn hold(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCode> {
     }
     println!("Enter takes it down.");
     let _ = std::io::stdin().lock().read_line(&mut String::new());
-    for line in run.verdict()?.iter().flat_map(|why| why.lines()) {
+    for line in run.verdict()?.wrong.iter().flat_map(|why| why.lines()) {
         println!("{line}");
     }
     Ok(ExitCode::SUCCESS)
@@ -247,7 +292,7 @@ fn demo(family: Family, watch: Watch) -> Result<()> {
     let mut run = Run::start(&scenario, family, &own()?, watch)?;
     run.steps()?;
     // The console shows an attempt once it has settled; the agent's end prints the rest.
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(700));
     run.verdict()?;
     println!("{LOOK_FURTHER}");
     Ok(())

@@ -15,6 +15,7 @@ use crate::capture;
 use crate::error::{Context, Error, Result, lab};
 use crate::net::process::Process;
 use crate::scenario::agents::Watch;
+use crate::scenario::judged::Judged;
 use crate::scenario::model::Scenario;
 use crate::scenario::run::Run;
 use crate::topology::Family;
@@ -24,15 +25,28 @@ use crate::topology::Family;
 pub struct Report {
     /// What is wrong; empty if all is right.
     pub wrong: Vec<String>,
+    /// How each connect was judged; none where there was no agent, or the lab did not get to its end.
+    #[serde(default)]
+    pub judged: Vec<Judged>,
+}
+
+impl Report {
+    /// A run that the lab itself did not get to its end.
+    fn broken(error: &Error) -> Self {
+        Self { wrong: vec![format!("the lab: {error}")], judged: Vec::new() }
+    }
 }
 
 /// Runs a scenario once, in this process.
 pub fn once(scenario: &Scenario, family: Family, program: &Path, watch: Watch) -> Report {
-    let wrong = Run::start(scenario, family, program, watch).and_then(|mut run| {
+    let judgement = Run::start(scenario, family, program, watch).and_then(|mut run| {
         run.steps()?;
         run.verdict()
     });
-    Report { wrong: wrong.unwrap_or_else(|error| vec![format!("the lab: {error}")]) }
+    match judgement {
+        Ok(judgement) => Report { wrong: judgement.wrong, judged: judgement.judged },
+        Err(error) => Report::broken(&error),
+    }
 }
 
 /// One run to be done.
@@ -70,8 +84,7 @@ pub fn run(jobs: Vec<Job>, options: &Options, told: impl Fn(&Job, &Report, Durat
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(job) = job else { return };
                     let start = Instant::now();
-                    let report = in_process(&job, options)
-                        .unwrap_or_else(|error| Report { wrong: vec![format!("the lab: {error}")] });
+                    let report = in_process(&job, options).unwrap_or_else(|error| Report::broken(&error));
                     told(&job, &report, start.elapsed());
                     results.lock().unwrap_or_else(PoisonError::into_inner).push((job, report));
                 }
@@ -135,11 +148,11 @@ mod tests {
     #[test]
     fn the_table_counts_and_gives_the_first_reason() {
         let job = |scenario: &str, family| Job { scenario: scenario.into(), family };
-        let wrong = |text: &str| Report { wrong: vec![text.into()] };
+        let wrong = |text: &str| Report { wrong: vec![text.into()], judged: Vec::new() };
         let results = [
-            (job("reuse", Family::V4), Report { wrong: Vec::new() }),
+            (job("reuse", Family::V4), Report { wrong: Vec::new(), judged: Vec::new() }),
             (job("reuse", Family::V4), wrong("cause is none\nand more")),
-            (job("refused", Family::V6), Report { wrong: Vec::new() }),
+            (job("refused", Family::V6), Report { wrong: Vec::new(), judged: Vec::new() }),
         ];
         let text = table(&results);
         assert!(text.contains("refused     6     1      1\n"), "{text}");

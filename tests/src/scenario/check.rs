@@ -2,40 +2,18 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
+use super::attempted::{Attempted, OUTCOME, is_attempt, of};
 use super::far;
-use super::model::{Connect, Expect, Owner, OwnerWant, Scenario, TraceWant, Want};
+use super::judged::{Judged, Judgement};
+use super::model::{Expect, Owner, OwnerWant, Scenario, TraceWant, Want};
 use crate::seen::Span;
-use crate::worker::protocol::Connected;
-
-/// A connect that was made.
-#[derive(Clone, Debug)]
-pub struct Attempted {
-    /// As the scenario has it.
-    pub connect: Connect,
-    /// Where to.
-    pub to: SocketAddr,
-    /// When, since 1970.
-    pub began: Duration,
-    /// When, by the lab's own clock.
-    pub at: Instant,
-    /// How it went, one for each.
-    pub results: Vec<Connected>,
-}
-
-/// The attribute that every attempt's own span has. A span that only stands in for a parent in a later
-/// SYN's trace is of the same name and is told by `synspan.syn_retry`.
-const OUTCOME: &str = "synspan.outcome";
 
 const STATUS_ERROR: i32 = 2;
-/// Clocks of kernel and user space, read apart.
-const CLOCK_SLACK: Duration = Duration::from_millis(50);
-
-/// What is wrong; empty if all is as the scenario wants it.
-pub fn wrong(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Vec<String> {
+/// Compares everything: what is wrong, and how each connect was judged.
+pub fn judge(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Judgement {
     let mut wrong = Vec::new();
+    let mut judged = Vec::new();
     let mut named = HashSet::new();
     // The traces of which a cause is expected, on whatever node.
     let mut known = HashSet::new();
@@ -63,7 +41,9 @@ pub fn wrong(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Ve
             known.extend(near.iter().flat_map(|span| span.links_of("syn_retry").map(|link| link.trace.clone())));
         }
         for (expect, found) in views {
-            wrong.extend(told(expect, attempt, &found, attempted, spans));
+            let faults = told(expect, attempt, &found, attempted, spans);
+            judged.extend(Judged::of(expect, attempt, &found, &faults));
+            wrong.extend(faults.said);
         }
     }
     for span in spans.iter().filter(|span| is_attempt(span) && !named.contains(span.id.as_str())) {
@@ -75,27 +55,40 @@ pub fn wrong(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Ve
     }
     wrong.extend(far::strays(&known, scenario.agents.strangers, spans));
     wrong.extend(orphans(spans));
-    wrong
+    Judgement { wrong, judged }
+}
+
+/// What is wrong with the spans of a connect.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// In words, the first few.
+    pub said: Vec<String>,
+    /// Which of the spans, by their places; all that are missing or too many are one more.
+    pub spans: Vec<usize>,
+    /// Whether there are as many spans as there must be.
+    pub complete: bool,
 }
 
 /// What is wrong with the spans of a connect as one node tells it.
-fn told(expect: &Expect, attempt: &Attempted, found: &[&Span], attempted: &[Attempted], spans: &[Span]) -> Vec<String> {
+fn told(expect: &Expect, attempt: &Attempted, found: &[&Span], attempted: &[Attempted], spans: &[Span]) -> Faults {
     let at = expect.at.as_ref().map(|node| format!(" at {node}")).unwrap_or_default();
     let name = format!("{}{at}", attempt.connect.name);
     let wanted = expect.spans.unwrap_or(attempt.results.len());
     if found.len() != wanted {
-        return vec![format!("{name}: {} spans of {} attempts, not {wanted}", found.len(), attempt.results.len())];
+        let said = vec![format!("{name}: {} spans of {} attempts, not {wanted}", found.len(), attempt.results.len())];
+        return Faults { said, ..Faults::default() };
     }
-    let faults: Vec<Vec<String>> = found.iter().map(|span| compare(expect, span, attempted, spans)).collect();
+    let mut faults: Vec<Vec<String>> = found.iter().map(|span| compare(expect, span, attempted, spans)).collect();
     if expect.some && faults.iter().any(Vec::is_empty) {
-        return Vec::new();
+        // The others were spared, and are controls.
+        let control = clean(&attempt.connect.name);
+        for (fault, span) in faults.iter_mut().zip(found).filter(|(fault, _)| !fault.is_empty()) {
+            *fault = compare(&control, span, attempted, spans);
+        }
     }
-    faults.into_iter().flatten().take(5).map(|fault| format!("{name}: {fault}")).collect()
-}
-
-/// A span that is an attempt of a client, and not a stand-in for a parent.
-fn is_attempt(span: &Span) -> bool {
-    span.is("tcp connect") && span.get(OUTCOME).is_some() && span.get("synspan.syn_retry").is_none()
+    let wrong = faults.iter().enumerate().filter(|(_, fault)| !fault.is_empty()).map(|(at, _)| at).collect();
+    let said = faults.into_iter().flatten().take(5).map(|fault| format!("{name}: {fault}")).collect();
+    Faults { said, spans: wrong, complete: true }
 }
 
 /// What holds for a control: it came up, and nothing was wrong.
@@ -109,43 +102,6 @@ fn clean(name: &str) -> Expect {
         status: is("unset"),
         ..Expect::default()
     }
-}
-
-/// The spans of a connect: by workload, destination and, where it is known, the client's port.
-fn of<'a>(attempt: &Attempted, spans: &'a [Span]) -> Vec<&'a Span> {
-    // A socket that failed before it had a port says 0, and one that failed may say one that nobody else saw.
-    let same_port = |own: Option<u16>| {
-        attempt.results.iter().any(|result| match (result.local.map(|local| local.port()), own) {
-            (None, _) | (Some(0), None) => true,
-            (Some(known), Some(own)) => known == own,
-            (Some(_), None) => result.result != "ok",
-        })
-    };
-    let port = |span: &Span, name: &str| span.get(name).and_then(|port| port.parse::<u16>().ok());
-    let own = |span: &Span| port(span, "network.local.port").filter(|&port| port != 0);
-    // Where there never was a socket with two ends, there is still what was asked for.
-    let to = |span: &Span| {
-        let sides = [("network.peer.address", "network.peer.port"), ("server.address", "server.port")];
-        let (address, to_port) = sides.into_iter().find(|(_, name)| port(span, name).is_some_and(|port| port != 0))?;
-        Some(SocketAddr::new(span.get(address)?.parse().ok()?, port(span, to_port)?))
-    };
-    let earliest = attempt.began.saturating_sub(CLOCK_SLACK).as_nanos();
-    spans
-        .iter()
-        .filter(|span| is_attempt(span) && span.service() == attempt.connect.from)
-        .filter(|span| to(span) == Some(attempt.to))
-        .filter(|span| u128::from(span.start) >= earliest && before_end(attempt, span))
-        .filter(|span| same_port(own(span)))
-        .collect()
-}
-
-/// Whether a span began before its connect was over, so that a later one from the same port is not taken for it.
-fn before_end(attempt: &Attempted, span: &Span) -> bool {
-    // Many are made one after the other, and on a busy machine there is time between them.
-    let took: u64 = attempt.results.iter().map(|result| result.took_us).sum();
-    let between = CLOCK_SLACK * 4 * u32::try_from(attempt.results.len().max(1)).unwrap_or(u32::MAX);
-    let end = attempt.began + Duration::from_micros(took) + between;
-    u128::from(span.start) <= end.as_nanos()
 }
 
 fn compare(expect: &Expect, span: &Span, attempted: &[Attempted], spans: &[Span]) -> Vec<String> {
@@ -300,10 +256,14 @@ pub fn table(spans: &[Span]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::scenario::catalog;
     use crate::scenario::model::Step;
     use crate::seen::{Attributes, Link};
+    use crate::worker::protocol::Connected;
 
     const CASE: &str = "
 about: the case
@@ -391,7 +351,12 @@ expect:
     #[test]
     fn the_right_spans_are_right() {
         let (scenario, attempted, spans) = case();
-        assert_eq!(wrong(&scenario, &attempted, &spans), Vec::<String>::new());
+        let judgement = judge(&scenario, &attempted, &spans);
+        assert_eq!(judgement.wrong, Vec::<String>::new());
+        let cells: Vec<_> =
+            judgement.judged.iter().map(|j| (j.expected.as_str(), j.reported.as_str(), j.right)).collect();
+        let none = ("none", "none", true);
+        assert_eq!(cells, [none, ("source_port_reuse", "source_port_reuse", true), none]);
     }
 
     #[test]
@@ -422,7 +387,7 @@ expect:
         for (said, spoil) in breaks {
             let (scenario, attempted, mut spans) = case();
             spoil(&mut spans);
-            let wrong = wrong(&scenario, &attempted, &spans);
+            let wrong = judge(&scenario, &attempted, &spans).wrong;
             assert!(wrong.iter().any(|text| text.contains(said)), "{said}: {wrong:?}");
         }
     }

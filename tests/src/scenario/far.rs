@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::check::Attempted;
+use super::attempted::Attempted;
 use super::model::Scenario;
 use crate::seen::Span;
 

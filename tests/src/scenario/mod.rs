@@ -1,9 +1,11 @@
 //! Scenarios: what to build, what to do and break, and what the verdict must be.
 
 pub mod agents;
+mod attempted;
 pub mod catalog;
 pub mod check;
 mod far;
+pub mod judged;
 pub mod model;
 mod odd;
 pub mod run;

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::agents::{Agents, Watch};
-use super::check::{self, Attempted};
+use super::attempted::Attempted;
+use super::check;
+use super::judged::Judgement;
 use super::model::{Connect, Scenario, Step};
 use super::upkeep;
 use crate::error::{Error, Result, lab};
@@ -84,12 +86,13 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for the agents' spans, ends the agents, and says what is wrong; nothing if all is right.
-    pub fn verdict(&mut self) -> Result<Vec<String>> {
+    pub fn verdict(&mut self) -> Result<Judgement> {
         let scenario = self.scenario;
         let from_afar = scenario.expect.iter().any(|expect| expect.at.is_some());
         let deadline = Instant::now() + if from_afar { TELL_OF_OTHERS_PATIENCE } else { TELL_PATIENCE };
         if self.agents.checked() {
-            while !check::wrong(scenario, &self.attempted, &self.agents.spans()).is_empty() && Instant::now() < deadline
+            while !check::judge(scenario, &self.attempted, &self.agents.spans()).wrong.is_empty()
+                && Instant::now() < deadline
             {
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -98,17 +101,18 @@ impl<'a> Run<'a> {
         let peaks = self.agents.memory_peaks();
         self.agents.stop()?;
         if !self.agents.checked() {
-            return Ok(Vec::new());
+            return Ok(Judgement::default());
         }
         let spans = self.agents.spans();
-        let mut wrong = check::wrong(scenario, &self.attempted, &spans);
+        let mut judgement = check::judge(scenario, &self.attempted, &spans);
+        let wrong = &mut judgement.wrong;
         wrong.extend(upkeep::wrong(&scenario.agents, &peaks, &self.agents, self.world.dir()));
         if !wrong.is_empty() {
             wrong.push(format!("spans:\n{}", check::table(&spans)));
             wrong.push(self.story());
             wrong.push(self.agents.logs());
         }
-        Ok(wrong)
+        Ok(judgement)
     }
 
     /// The world, for a look around.
