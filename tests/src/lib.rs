@@ -8,11 +8,13 @@
 pub mod agent;
 pub mod bench;
 pub mod capture;
+pub mod captures;
 pub mod error;
 pub mod flood;
 pub mod matrix;
 pub mod net;
 pub mod receiver;
+pub mod replay;
 pub mod scenario;
 pub mod seen;
 pub mod segment;

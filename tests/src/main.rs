@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -70,8 +70,18 @@ enum Command {
         name: String,
         #[arg(long)]
         family: Family,
+        #[arg(long)]
+        captures: Option<PathBuf>,
         #[command(flatten)]
         watch: WatchArgs,
+    },
+    /// Replay the captures that `run --captures` and `matrix --captures` kept, and compare with what live said.
+    Replay {
+        /// The directory.
+        captures: PathBuf,
+        /// The agent's program; `synspan` beside this one without.
+        #[arg(long)]
+        agent: Option<PathBuf>,
     },
     /// Own the sockets of a pod, process or server (used by the lab itself).
     #[command(hide = true)]
@@ -93,6 +103,10 @@ struct RunArgs {
     /// Only this IP family: 4 or 6.
     #[arg(long)]
     family: Option<Family>,
+    /// Keep capture files of every interface of the nodes below this directory, and what the agents said, for
+    /// `lab replay`.
+    #[arg(long)]
+    captures: Option<PathBuf>,
     /// How many at the same time.
     #[arg(long, default_value_t = 3)]
     parallel: usize,
@@ -113,6 +127,9 @@ struct MatrixArgs {
     /// How many at the same time.
     #[arg(long, default_value_t = 3)]
     parallel: usize,
+    /// Keep capture files of every run below this directory, for `lab replay`.
+    #[arg(long)]
+    captures: Option<PathBuf>,
     /// Where to write the table as JSON.
     #[arg(long, default_value = "target/matrix.json")]
     out: PathBuf,
@@ -140,7 +157,7 @@ impl WatchArgs {
     }
 
     fn watch(&self) -> Result<Watch> {
-        Ok(Watch { agent: self.agent()?, forward: self.forward, console: false })
+        Ok(Watch { agent: self.agent()?, forward: self.forward, captures: None, console: false })
     }
 }
 
@@ -175,17 +192,20 @@ fn execute(cli: Cli) -> Result<ExitCode> {
                 println!("removed {what}");
             }
         }
-        Command::One { name, family, watch } => {
+        Command::Replay { captures, agent: given } => return replay(&captures, &agent::program(given.as_deref())?),
+        Command::One { name, family, captures, watch } => {
             root()?;
             cleanup::take_over_signals()?;
             let scenario = pick(&[name])?.remove(0);
-            let report = suite::once(&scenario, family, &own()?, watch.watch()?);
+            let watch = Watch { captures, ..watch.watch()? };
+            let report = suite::once(&scenario, family, &own()?, watch);
             println!("{}", serde_json::to_string(&report).map_err(std::io::Error::from).context("write the report")?);
         }
         Command::Demo { family, agent: given } => {
             root()?;
             cleanup::take_over_signals()?;
-            let watch = Watch { agent: Some(agent::program(given.as_deref())?), forward: None, console: true };
+            let watch =
+                Watch { agent: Some(agent::program(given.as_deref())?), forward: None, captures: None, console: true };
             demo(family, watch)?;
         }
         Command::Run(args) => return run(&args),
@@ -204,8 +224,13 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
         return hold(scenario, family, args.watch.watch()?);
     }
     let jobs = jobs(&scenarios, args.times, args.family);
-    let options =
-        Options { program: own()?, agent: args.watch.agent()?, forward: args.watch.forward, parallel: args.parallel };
+    let options = Options {
+        program: own()?,
+        agent: args.watch.agent()?,
+        forward: args.watch.forward,
+        captures: args.captures.clone(),
+        parallel: args.parallel,
+    };
     let results = suite::run(jobs, &options, tell);
     println!("\n{}", suite::table(&results));
     let right = results.iter().all(|(_, report)| report.wrong.is_empty());
@@ -256,13 +281,28 @@ fn matrix(args: &MatrixArgs) -> Result<ExitCode> {
     cleanup::take_over_signals()?;
     let jobs = jobs(&pick(&args.names)?, args.times, None);
     let agent = Some(agent::program(args.agent.as_deref())?);
-    let options = Options { program: own()?, agent, forward: None, parallel: args.parallel };
+    let options =
+        Options { program: own()?, agent, forward: None, captures: args.captures.clone(), parallel: args.parallel };
     let results = suite::run(jobs, &options, tell);
     let matrix = Matrix::new(args.times, &results);
     println!("\n{}", matrix.table());
     matrix.write(&args.out)?;
     println!("written to {}", args.out.display());
     Ok(if matrix.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Compares replay with live, run by run. Needs no root.
+fn replay(dir: &Path, agent: &Path) -> Result<ExitCode> {
+    let (mut attempts, mut wrong) = (0, 0);
+    for run in synspan_lab::replay::runs(dir)? {
+        let compared = synspan_lab::replay::compare(agent, &run)?;
+        println!("{}  {}", if compared.wrong.is_empty() { "same " } else { "OTHER" }, run.display());
+        compared.wrong.iter().for_each(|line| println!("    {line}"));
+        attempts += compared.attempts;
+        wrong += compared.wrong.len();
+    }
+    println!("\n{attempts} attempts, {wrong} differences");
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn hold(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCode> {

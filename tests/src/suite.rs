@@ -67,6 +67,8 @@ pub struct Options {
     pub agent: Option<PathBuf>,
     /// Where to hand the agents' telemetry on to.
     pub forward: Option<SocketAddr>,
+    /// Keep capture files below this directory, each run's in one of its own.
+    pub captures: Option<PathBuf>,
     /// How many at the same time.
     pub parallel: usize,
 }
@@ -108,6 +110,9 @@ fn in_process(job: &Job, options: &Options) -> Result<Report> {
         let run = format!("{}-v{}", job.scenario, u8::from(job.family));
         command.env(capture::DIRECTORY, Path::new(&directory).join(run));
     }
+    if let Some(dir) = &options.captures {
+        command.arg("--captures").arg(own_directory(dir, job)?);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = Process::spawn_tidy(command, &format!("a run of {}", job.scenario))?;
     let Some(mut stdout) = process.child().stdout.take() else { return lab("a run without standard output") };
@@ -115,6 +120,20 @@ fn in_process(job: &Job, options: &Options) -> Result<Report> {
     stdout.read_to_string(&mut text).context("read a run's report")?;
     let line = text.lines().last().unwrap_or_default();
     serde_json::from_str(line).map_err(|error| Error::Lab(format!("a run ended without a report ({error}): {text}")))
+}
+
+/// Makes a directory for a run's captures: SCENARIO-IPvN, and a number if it ran before.
+fn own_directory(below: &Path, job: &Job) -> Result<PathBuf> {
+    std::fs::create_dir_all(below).context(format_args!("make {}", below.display()))?;
+    let name = format!("{}-ipv{}", job.scenario, u8::from(job.family));
+    for number in 1.. {
+        let path = below.join(if number == 1 { name.clone() } else { format!("{name}-{number}") });
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| path.clone()).context(format_args!("make {}", path.display())),
+        }
+    }
+    lab(format!("too many runs of {name} are kept in {}", below.display()))
 }
 
 /// The result table: scenario, family, runs, right, and what went wrong first.

@@ -31,10 +31,13 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// The interface that leads out of a node, a pod or a server.
 pub const UPLINK: &str = "eth0";
 
+/// Starts the name of the node's side of a pod's veth.
+pub const VETH: &str = "veth-";
+
 /// The node's side of a pod's veth.
 pub fn veth_name(pod: &str) -> String {
     // IFNAMSIZ is 16 with the final NUL.
-    format!("veth-{pod}").chars().take(15).collect()
+    format!("{VETH}{pod}").chars().take(15).collect()
 }
 
 impl World {

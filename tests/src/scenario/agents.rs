@@ -1,7 +1,7 @@
 //! The agents and the receiver of a run.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::agent::{Agent, Sink};
 use crate::error::Result;
@@ -16,6 +16,8 @@ pub struct Watch {
     pub agent: Option<PathBuf>,
     /// Hand the agents' OTLP to this receiver instead of the lab's own.
     pub forward: Option<SocketAddr>,
+    /// Keep capture files of every interface here, and what the agents said.
+    pub captures: Option<PathBuf>,
     /// Print the agents' console trees, and send nothing.
     pub console: bool,
 }
@@ -64,6 +66,11 @@ impl Agents {
     /// Whether there is anything to check: spans come to the lab.
     pub fn checked(&self) -> bool {
         self.watch.agent.is_some() && !self.watch.console && !self.receiver.forwards()
+    }
+
+    /// Where captures are kept.
+    pub fn captures(&self) -> Option<&Path> {
+        self.watch.captures.as_deref()
     }
 
     /// What the agents said on standard error.

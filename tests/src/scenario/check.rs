@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::attempted::{Attempted, OUTCOME, is_attempt, of};
 use super::far;
-use super::judged::{Judged, Judgement};
+use super::judged::{Judged, Judgement, live};
 use super::model::{Expect, Owner, OwnerWant, Scenario, TraceWant, Want};
 use crate::seen::Span;
 
@@ -13,7 +13,7 @@ const STATUS_ERROR: i32 = 2;
 /// Compares everything: what is wrong, and how each connect was judged.
 pub fn judge(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Judgement {
     let mut wrong = Vec::new();
-    let mut judged = Vec::new();
+    let (mut judged, mut told_live) = (Vec::new(), Vec::new());
     let mut named = HashSet::new();
     // The traces of which a cause is expected, on whatever node.
     let mut known = HashSet::new();
@@ -43,10 +43,12 @@ pub fn judge(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Ju
         for (expect, found) in views {
             let faults = told(expect, attempt, &found, attempted, spans);
             judged.extend(Judged::of(expect, attempt, &found, &faults));
+            told_live.extend(live(Some(expect), &found));
             wrong.extend(faults.said);
         }
     }
     for span in spans.iter().filter(|span| is_attempt(span) && !named.contains(span.id.as_str())) {
+        told_live.extend(live(None, &[span]));
         let cause = span.get("synspan.cause");
         if cause.is_some() || span.status == STATUS_ERROR {
             wrong
@@ -55,7 +57,7 @@ pub fn judge(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Ju
     }
     wrong.extend(far::strays(&known, scenario.agents.strangers, spans));
     wrong.extend(orphans(spans));
-    Judgement { wrong, judged }
+    Judgement { wrong, judged, live: told_live }
 }
 
 /// What is wrong with the spans of a connect.

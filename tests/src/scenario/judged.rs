@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attempted::Attempted;
+use super::attempted::{Attempted, OUTCOME};
 use super::check::Faults;
 use super::model::{Expect, Want};
+use crate::replay::Live;
 use crate::seen::Span;
 
 /// The word for a connect of which nobody told.
@@ -17,6 +18,28 @@ pub struct Judgement {
     pub wrong: Vec<String>,
     /// How each connect was judged.
     pub judged: Vec<Judged>,
+    /// What was said of each attempt that left packets, for replay to compare with.
+    pub live: Vec<Live>,
+}
+
+/// What was said of the attempts of a connect that left packets; `expect` is none for those of no connect.
+pub(super) fn live(expect: Option<&Expect>, found: &[&Span]) -> Vec<Live> {
+    let text = |span: &Span, name: &str| span.get(name).map(str::to_owned);
+    let packets = |span: &&&Span| {
+        let points = span.get("synspan.points").unwrap_or_default();
+        !span.is("tcp connect") || points.contains("_nic:")
+    };
+    let one = |span: &&Span| Live {
+        node: span.node.clone(),
+        span: span.name.clone(),
+        connect: expect.map(|expect| expect.connect.clone()),
+        trace_id: span.trace.clone(),
+        outcome: text(span, OUTCOME).unwrap_or_default(),
+        cause: text(span, "synspan.cause"),
+        responsible: text(span, "synspan.responsible"),
+        replay: expect.and_then(|expect| expect.replay.clone()),
+    };
+    found.iter().filter(packets).map(one).collect()
 }
 
 /// How one connect was judged, by its own node or by another.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::topology::{Family, Masquerade, Topology};
 use crate::worker::protocol::Accept;
@@ -341,6 +341,9 @@ pub struct Expect {
     /// Other attributes of the `tcp connect` span.
     #[serde(default)]
     pub attributes: BTreeMap<String, Want>,
+    /// The cause that replay of the captures must give, where packets alone do not show it.
+    #[serde(default)]
+    pub replay: Option<Want>,
     /// Events that it must have.
     #[serde(default)]
     pub events: Vec<String>,
@@ -406,7 +409,7 @@ pub struct TraceWant {
 }
 
 /// A value that is wanted.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, Default)]
 #[serde(untagged)]
 pub enum Want {
     /// Whatever.

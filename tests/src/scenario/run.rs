@@ -11,9 +11,11 @@ use super::check;
 use super::judged::Judgement;
 use super::model::{Connect, Scenario, Step};
 use super::upkeep;
+use crate::captures::Captures;
 use crate::error::{Error, Result, lab};
 use crate::net::command;
 use crate::net::netns::Netns;
+use crate::replay;
 use crate::segment::Segment;
 use crate::tap::{self, stale_ack};
 use crate::topology::Family;
@@ -51,6 +53,7 @@ pub struct Run<'a> {
     pub(super) chores: BTreeMap<String, Pending>,
     attempted: Vec<Attempted>,
     agents: Agents,
+    captures: Vec<Captures>,
     pub(super) world: World,
 }
 
@@ -60,6 +63,11 @@ impl<'a> Run<'a> {
         let world = World::build(&scenario.topology, program)?;
         for (name, _) in world.namespaces() {
             patience(scenario, world.netns(name)?)?;
+        }
+        let mut captures = Vec::new();
+        for node in watch.captures.iter().flat_map(|dir| scenario.topology.nodes.iter().map(move |node| (dir, node))) {
+            let (dir, node) = (node.0, &node.1.name);
+            captures.push(Captures::start(world.netns(node)?.name(), &dir.join(node))?);
         }
         let mut agents = Agents::new(&world, watch)?;
         for node in scenario.topology.nodes.iter().filter(|node| !node.late_agent) {
@@ -72,6 +80,7 @@ impl<'a> Run<'a> {
             chores: BTreeMap::new(),
             attempted: Vec::new(),
             agents,
+            captures,
             world,
         })
     }
@@ -100,6 +109,7 @@ impl<'a> Run<'a> {
         }
         let peaks = self.agents.memory_peaks();
         self.agents.stop()?;
+        self.captures.iter_mut().try_for_each(Captures::end)?;
         if !self.agents.checked() {
             return Ok(Judgement::default());
         }
@@ -111,6 +121,9 @@ impl<'a> Run<'a> {
             wrong.push(format!("spans:\n{}", check::table(&spans)));
             wrong.push(self.story());
             wrong.push(self.agents.logs());
+        }
+        if let Some(dir) = self.agents.captures() {
+            replay::write(dir, &judgement.live)?;
         }
         Ok(judgement)
     }
