@@ -70,6 +70,9 @@ pub struct Topology {
     /// Hosts behind the router that are on no node.
     #[serde(default = "one_server")]
     pub servers: Vec<String>,
+    /// Service addresses: nobody has them, and a node's rules translate them.
+    #[serde(default)]
+    pub services: Vec<String>,
 }
 
 fn one_server() -> Vec<String> {
@@ -97,6 +100,9 @@ pub struct Node {
     /// Whether a step starts its agent, not the set-up.
     #[serde(default)]
     pub late_agent: bool,
+    /// Whether its pods hang at a bridge, which is their gateway, and not each at a route of its own.
+    #[serde(default)]
+    pub bridge: bool,
 }
 
 /// Source translation to the node's address.
@@ -144,7 +150,7 @@ impl Topology {
     /// All that have an address: nodes, pods and servers.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         let nodes = self.nodes.iter().flat_map(|node| std::iter::once(&node.name).chain(node.all_pods()));
-        nodes.chain(&self.servers).map(String::as_str)
+        nodes.chain(&self.servers).chain(&self.services).map(String::as_str)
     }
 
     /// The address of a node, pod, process or server.
@@ -157,8 +163,9 @@ impl Topology {
                 return Some(pod_address(number, pod, family));
             }
         }
-        let (number, _) = (0u8..).zip(&self.servers).find(|(_, server)| *server == name)?;
-        Some(server_address(number, family))
+        let of = |names: &[String]| (0u8..).zip(names).find(|(_, other)| *other == name).map(|(number, _)| number);
+        let server = of(&self.servers).map(|number| server_address(number, family));
+        server.or_else(|| of(&self.services).map(|number| service_address(number, family)))
     }
 
     /// The node with that name, or the one that a pod or process is on, with its number.
@@ -168,13 +175,20 @@ impl Topology {
         })
     }
 
-    /// Replaces `{name}` by the address of that name and `{ip}`, `{nfproto}` by nftables' words for the family.
+    /// Replaces `{name}` by the address of that name, `{name:` by the address and what stands between it and a port
+    /// (the closing brace goes too), and `{ip}`, `{nfproto}` by nftables' words for the family.
     pub fn fill(&self, text: &str, family: Family) -> String {
         let nfproto = if family == Family::V4 { "ipv4" } else { "ipv6" };
         let mut text = text.replace("{ip}", family.nft()).replace("{nfproto}", nfproto);
         for name in self.hosts() {
             if let Some(address) = self.address(name, family) {
                 text = text.replace(&format!("{{{name}}}"), &address.to_string());
+                let with_port = format!("{{{name}:");
+                while let Some((before, rest)) = text.split_once(&with_port) {
+                    let Some((port, after)) = rest.split_once('}') else { break };
+                    let shown = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+                    text = format!("{before}{shown}:{port}{after}");
+                }
             }
         }
         text
@@ -217,6 +231,22 @@ pub fn pod_address(node: u8, pod: u8, family: Family) -> IpAddr {
 /// The address of an outside server; 1 is the router's there.
 pub fn server_address(server: u8, family: Family) -> IpAddr {
     outside(20 + server, family)
+}
+
+/// A service's address.
+pub fn service_address(service: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 96, 0, 10 + service).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, as_read(10 + service)).into(),
+    }
+}
+
+/// A node's address towards its pods where they hang at a bridge.
+pub fn bridge_gateway(node: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 244, 1 + node, 1).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0x10, 0x244, u16::from(1 + node), 0, 0, 0, 1).into(),
+    }
 }
 
 /// The router's address towards the servers.
@@ -270,6 +300,11 @@ mod tests {
     #[test]
     fn text_is_filled_with_addresses() {
         assert_eq!(topology().fill("{ip} daddr {server}", Family::V4), "ip daddr 192.168.60.20");
+        assert_eq!(
+            topology().fill("dnat to {cart:80} or {web:81}", Family::V6),
+            "dnat to [fd00:10:244:1::11]:80 or [fd00:10:244:2::11]:81"
+        );
+        assert_eq!(topology().fill("dnat to {cart:80}", Family::V4), "dnat to 10.244.1.11:80");
         assert_eq!(topology().fill("{ip} saddr {cart}", Family::V6), "ip6 saddr fd00:10:244:1::11");
     }
 

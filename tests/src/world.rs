@@ -31,6 +31,9 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// The interface that leads out of a node, a pod or a server.
 pub const UPLINK: &str = "eth0";
 
+/// The bridge of a node whose pods hang at one.
+const BRIDGE: &str = "cni0";
+
 /// Starts the name of the node's side of a pod's veth.
 pub const VETH: &str = "veth-";
 
@@ -130,6 +133,7 @@ impl World {
             ("net/ipv4/ip_forward", "1"),
             ("net/ipv6/conf/all/forwarding", "1"),
             ("net/ipv4/conf/all/send_redirects", "0"),
+            ("net/ipv4/conf/default/send_redirects", "0"),
         ])
     }
 
@@ -188,6 +192,9 @@ impl World {
     /// Adds a pod of the topology: a veth to its node, a /32 and a /128, a link-local gateway.
     pub fn add_pod(&mut self, pod: &str) -> Result<()> {
         let Some((_, node)) = self.topology.node_of(pod) else { return lab(format!("no pod is called `{pod}`")) };
+        if node.bridge {
+            return self.add_bridged_pod(pod);
+        }
         let node = node.name.clone();
         self.add_netns(pod)?;
         let veth = veth_name(pod);
@@ -207,6 +214,35 @@ impl World {
         let proxy = format!("net/ipv4/conf/{veth}/proxy_arp");
         let delay = format!("net/ipv4/neigh/{veth}/proxy_delay");
         self.netns(&node)?.sysctl(&[(&proxy, "1"), (&delay, "0")])?;
+        self.netns(pod)?.ip(&inner)?;
+        let cgroup = self.cgroup.child(&format!("{node}/{pod}"))?;
+        self.start_worker(pod, &self.program.clone(), pod, Some(&cgroup))
+    }
+
+    /// Adds a pod at its node's bridge: on one network with the node's other pods, the bridge its gateway.
+    fn add_bridged_pod(&mut self, pod: &str) -> Result<()> {
+        let Some((number, node)) = self.topology.node_of(pod) else { return lab(format!("no pod is called `{pod}`")) };
+        let node = node.name.clone();
+        self.add_netns(pod)?;
+        let (veth, far) = (veth_name(pod), self.netns(pod)?.name());
+        let mut host = String::new();
+        if self.netns(&node)?.run("ip", &["link", "show", "dev", BRIDGE]).is_err() {
+            let _ = writeln!(host, "link add {BRIDGE} type bridge\nlink set {BRIDGE} up");
+            for family in FAMILIES {
+                let (gateway, prefix) = (topo::bridge_gateway(number, family), topo::prefix(family));
+                let _ = writeln!(host, "addr add {gateway}/{prefix} dev {BRIDGE}{}", nodad(family));
+            }
+        }
+        let _ = writeln!(host, "link add {veth} type veth peer name {UPLINK} netns {far}");
+        let _ = writeln!(host, "link set {veth} master {BRIDGE} up");
+        let mut inner = format!("link set {UPLINK} up\n");
+        for family in FAMILIES {
+            let Some(address) = self.topology.address(pod, family) else { continue };
+            let (gateway, prefix) = (topo::bridge_gateway(number, family), topo::prefix(family));
+            let _ = writeln!(inner, "addr add {address}/{prefix} dev {UPLINK}{}", nodad(family));
+            let _ = writeln!(inner, "route add default via {gateway}");
+        }
+        self.netns(&node)?.ip(&host)?;
         self.netns(pod)?.ip(&inner)?;
         let cgroup = self.cgroup.child(&format!("{node}/{pod}"))?;
         self.start_worker(pod, &self.program.clone(), pod, Some(&cgroup))

@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod cleanup;
 pub mod command;
+pub mod conntrack;
 pub mod leftovers;
 pub mod netns;
 pub mod process;

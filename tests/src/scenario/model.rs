@@ -201,13 +201,27 @@ pub enum Step {
         name: String,
         /// Node, pod, server or `router`.
         at: String,
-        /// The hook: input, output, forward.
+        /// The hook: prerouting, input, forward, output, postrouting.
         hook: String,
+        /// `filter` or `nat`.
+        #[serde(default = "filter", rename = "type")]
+        kind: String,
+        /// The chain's priority, a number or nftables' word for it.
+        #[serde(default = "zero")]
+        priority: String,
+        /// How often the rule stands there: many make a chain slow.
+        #[serde(default = "once")]
+        times: usize,
         /// The rule; `{name}` stands for an address and `{ip}` for the family's header.
         rule: String,
     },
     /// Mend it.
     Unblock(String),
+    /// Fill a node's connection tracking up to what the kernel allows.
+    FillConntrack {
+        /// Node.
+        node: String,
+    },
     /// Wait that many milliseconds.
     Sleep(u64),
     /// Start the agent of a node that has `late_agent`.
@@ -251,6 +265,18 @@ pub enum Step {
     },
 }
 
+fn filter() -> String {
+    "filter".into()
+}
+
+fn zero() -> String {
+    "0".into()
+}
+
+fn once() -> usize {
+    1
+}
+
 fn backlog() -> i32 {
     128
 }
@@ -287,13 +313,16 @@ pub struct Connect {
     /// Close as soon as it is up (only with `count`).
     #[serde(default)]
     pub close: bool,
+    /// Several connects with a count and one word here start at the same moments, one by one (see `COUNT_STEP`).
+    #[serde(default)]
+    pub together: Option<String>,
     /// In which way.
     #[serde(default)]
     pub way: Way,
     /// By the other family.
     #[serde(default)]
     pub other_family: bool,
-    /// What the application must get: `ok`, `timeout`, or the name of the error number.
+    /// What the application must get: `ok`, `timeout`, or the name of the error number; several with `|` between.
     #[serde(default = "ok")]
     pub result: String,
 }

@@ -13,8 +13,8 @@ use super::model::{Connect, Scenario, Step};
 use super::upkeep;
 use crate::captures::Captures;
 use crate::error::{Error, Result, lab};
-use crate::net::command;
 use crate::net::netns::Netns;
+use crate::net::{command, conntrack};
 use crate::replay;
 use crate::segment::Segment;
 use crate::tap::{self, stale_ack};
@@ -33,6 +33,8 @@ const TELL_OF_OTHERS_PATIENCE: Duration = Duration::from_secs(35);
 const TAP_PATIENCE: Duration = Duration::from_secs(5);
 /// A chore may be a flood.
 const CHORE_PATIENCE: Duration = Duration::from_secs(300);
+/// How soon connects start that start together: by then all workers know of it.
+const TOGETHER: Duration = Duration::from_millis(300);
 /// And how long the lab waits for what should not come.
 const QUIET: Duration = Duration::from_millis(400);
 
@@ -49,6 +51,8 @@ pub struct Run<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) family: Family,
     background: BTreeMap<String, Pending>,
+    /// When connects start that start together, since 1970.
+    moments: BTreeMap<String, Duration>,
     /// What else is under way.
     pub(super) chores: BTreeMap<String, Pending>,
     attempted: Vec<Attempted>,
@@ -77,6 +81,7 @@ impl<'a> Run<'a> {
             scenario,
             family,
             background: BTreeMap::new(),
+            moments: BTreeMap::new(),
             chores: BTreeMap::new(),
             attempted: Vec::new(),
             agents,
@@ -236,10 +241,10 @@ impl<'a> Run<'a> {
             Step::Destroy { socket } => self.destroy(socket),
             Step::Forget { node } => self.world.forget_connections(node),
             Step::Translate { node, masquerade } => self.world.translate(node, Some(masquerade)),
-            Step::Block { name, at, hook, rule } => {
-                let rule = self.scenario.topology.fill(rule, self.family);
+            Step::Block { name, at, hook, kind, priority, times, rule } => {
+                let rule = format!("{}\n  ", self.scenario.topology.fill(rule, self.family)).repeat(*times);
                 self.world.netns(at)?.nft(&format!(
-                    "table inet lab_{name} {{\n chain block {{\n  type filter hook {hook} priority 0; policy accept;\n  {rule}\n }}\n}}\n"
+                    "table inet lab_{name} {{\n chain block {{\n  type {kind} hook {hook} priority {priority}; policy accept;\n  {rule}\n }}\n}}\n"
                 ))
             }
             Step::Unblock(name) => {
@@ -249,6 +254,7 @@ impl<'a> Run<'a> {
                     names.iter().filter(|ns| command::run_in(ns, "nft", &["delete", "table", "inet", &table]).is_ok());
                 if gone.count() == 0 { lab(format!("nothing was blocked as `{name}`")) } else { Ok(()) }
             }
+            Step::FillConntrack { node } => conntrack::fill(self.world.netns(node)?),
             Step::Sleep(ms) => {
                 std::thread::sleep(Duration::from_millis(*ms));
                 Ok(())
@@ -282,7 +288,14 @@ impl<'a> Run<'a> {
         let command = if connect.count == 1 {
             Command::Connect { socket, to, how }
         } else {
-            Command::ConnectMany { socket, to, count: connect.count, how, close: connect.close }
+            Command::ConnectMany {
+                socket,
+                to,
+                count: connect.count,
+                how,
+                close: connect.close,
+                at: self.moment(connect)?,
+            }
         };
         let began = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))?;
         // Before the command: its segments may pass before the lab goes on.
@@ -296,6 +309,14 @@ impl<'a> Run<'a> {
         self.connected(&connect.name, &pending)
     }
 
+    /// When a connect starts that starts together with others, in nanoseconds since 1970.
+    fn moment(&mut self, connect: &Connect) -> Result<Option<u64>> {
+        let Some(word) = &connect.together else { return Ok(None) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))?;
+        let at = *self.moments.entry(word.clone()).or_insert(now + TOGETHER);
+        Ok(u64::try_from(at.as_nanos()).ok())
+    }
+
     fn connected(&mut self, name: &str, pending: &Pending) -> Result<()> {
         let Done::Connected(results) = pending.wait(PATIENCE)? else { return lab("a connect with no result") };
         let Some(attempted) = self.attempted.iter_mut().find(|attempted| attempted.connect.name == name) else {
@@ -303,7 +324,7 @@ impl<'a> Run<'a> {
         };
         attempted.results = results;
         let wanted = &attempted.connect.result;
-        match attempted.results.iter().find(|result| result.result != *wanted) {
+        match attempted.results.iter().find(|result| wanted.split('|').all(|word| word != result.result)) {
             Some(other) => {
                 lab(format!("the application got {} and not {wanted}, after {} us", other.result, other.took_us))
             }

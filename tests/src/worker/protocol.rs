@@ -1,6 +1,7 @@
 //! What the lab says to a worker and what it answers: one JSON object a line.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,9 @@ pub enum Command {
         how: ConnectHow,
         /// Whether to close each as soon as it is up.
         close: bool,
+        /// When the first starts, in nanoseconds since 1970; each next one [`COUNT_STEP`] later. At once without.
+        #[serde(default)]
+        at: Option<u64>,
     },
     /// Send that many bytes, as far as the socket takes them.
     Send {
@@ -105,6 +109,9 @@ pub enum Command {
     /// Answer at once: the worker is up.
     Hello,
 }
+
+/// How far apart connects start that have a moment.
+pub const COUNT_STEP: Duration = Duration::from_millis(20);
 
 /// Numbers of a false answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -5,9 +5,9 @@ use std::io::{BufRead, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::protocol::{Accept, Answer, Command, Done, Request};
+use super::protocol::{Accept, Answer, COUNT_STEP, Command, Done, Request};
 use super::{raw, socket, spoof};
 use crate::error::{Context, Result};
 use crate::net::{cgroup, netns};
@@ -78,13 +78,17 @@ fn execute(shared: &Shared, command: Command) -> std::result::Result<Done, Strin
             }
             Ok(Done::Connected(vec![connected]))
         }
-        Command::ConnectMany { socket, to, count, how, close } => {
+        Command::ConnectMany { socket, to, count, how, close, at } => {
             let threads: Vec<_> = (0..count)
                 .map(|number| {
                     let mut how = how.clone();
                     how.from_port = how.from_port.map(|first| first + number);
                     let thread = std::thread::Builder::new().stack_size(128 * 1024);
-                    thread.spawn(move || socket::connecting(to, &how))
+                    let moment = at.map(|at| Duration::from_nanos(at) + COUNT_STEP * u32::from(number));
+                    thread.spawn(move || {
+                        wait_until(moment);
+                        socket::connecting(to, &how)
+                    })
                 })
                 .collect();
             let mut all = Vec::new();
@@ -132,6 +136,19 @@ fn execute(shared: &Shared, command: Command) -> std::result::Result<Done, Strin
         Command::Flood { to, syns, rate } => {
             spoof::flood(to, syns, rate).map_err(text)?;
             Ok(Done::Ok)
+        }
+    }
+}
+
+/// Waits for a moment since 1970, the last millisecond awake: another process waits for the same.
+fn wait_until(moment: Option<Duration>) {
+    let Some(moment) = moment else { return };
+    loop {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        match moment.checked_sub(now) {
+            None => return,
+            Some(left) if left > Duration::from_millis(1) => std::thread::sleep(left - Duration::from_millis(1)),
+            Some(_) => std::hint::spin_loop(),
         }
     }
 }
