@@ -71,6 +71,11 @@ impl Segment {
 
     /// Makes an IP packet with a bare header, and the timestamp option where it is given. No payload.
     pub fn build(&self) -> Vec<u8> {
+        self.build_with(64)
+    }
+
+    /// The same with a TTL.
+    pub fn build_with(&self, ttl: u8) -> Vec<u8> {
         let mut tcp = Vec::with_capacity(32);
         tcp.extend(self.src.port().to_be_bytes());
         tcp.extend(self.dst.port().to_be_bytes());
@@ -92,7 +97,7 @@ impl Segment {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 packet.extend([0x45, 0]);
                 packet.extend((20 + length).to_be_bytes());
-                packet.extend([0, 0, 0x40, 0, 64, TCP, 0, 0]);
+                packet.extend([0, 0, 0x40, 0, ttl, TCP, 0, 0]);
                 packet.extend(src.octets());
                 packet.extend(dst.octets());
                 let sum = checksum(&packet);
@@ -106,7 +111,7 @@ impl Segment {
                 };
                 packet.extend([0x60, 0, 0, 0]);
                 packet.extend(length.to_be_bytes());
-                packet.extend([TCP, 64]);
+                packet.extend([TCP, ttl]);
                 packet.extend(six(src));
                 packet.extend(six(dst));
                 pseudo.extend_from_slice(&packet[8..40]);

@@ -25,6 +25,14 @@ impl Family {
         }
     }
 
+    /// The address that stands for all of a host's.
+    pub fn any(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
     /// The word of nftables for its header.
     pub fn nft(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::BenchArgs;
 use super::bed::{Bed, NODE_INTERFACE, POD_INTERFACE};
 use super::contender::{Kind, Running, Taken};
-use super::kernel::{Empty, Runs, Stats, programs_of, runs_of};
+use super::kernel::{Constant, NEXT, Runs, Stats, programs_of, runs_of};
 use super::report::{self, Agent, Bare, Peer, Report, Row, median, round};
 use super::sink::Sink;
 use crate::error::{Result, lab};
@@ -132,7 +132,7 @@ fn count_programs(args: &BenchArgs, bed: &Bed, agent: &Path, sink: &Sink, run: &
         kernel_us.push(runs.nanoseconds as f64 / 1000.0 / f64::from(args.connections));
         kernel_runs.push(runs.count as f64 / f64::from(args.connections));
 
-        let empty = Empty::attach(bed.node.name(), &[POD_INTERFACE, NODE_INTERFACE])?;
+        let empty = Constant::attach(bed.node.name(), &[POD_INTERFACE, NODE_INTERFACE], NEXT)?;
         let runs = counted(args.connections, bed, || empty.runs())?;
         if runs.count == 0 {
             return lab("the empty program never ran");

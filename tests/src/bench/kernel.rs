@@ -18,6 +18,9 @@ const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 
+/// TCX_NEXT: leave the packet to the next program.
+pub const NEXT: i32 = -1;
+
 /// Run times are counted for as long as this lives. Unlike the sysctl it cannot be left on: the kernel ends it
 /// with the file descriptor.
 #[derive(Debug)]
@@ -90,17 +93,18 @@ pub fn programs_of(process: u32) -> Vec<u32> {
     ids
 }
 
-/// A program that does nothing, attached both ways to some interfaces: the least that any program there can cost.
+/// A program that does nothing but return, attached both ways to some interfaces: the least that any program there
+/// can cost.
 #[derive(Debug)]
-pub struct Empty {
+pub struct Constant {
     program: OwnedFd,
     _links: Vec<OwnedFd>,
 }
 
-impl Empty {
-    /// Loads it and attaches it in a network namespace by tcx.
-    pub fn attach(namespace: &str, interfaces: &[&str]) -> Result<Self> {
-        let program = load_empty()?;
+impl Constant {
+    /// Loads it and attaches it in a network namespace by tcx, behind what hangs there already.
+    pub fn attach(namespace: &str, interfaces: &[&str], returns: i32) -> Result<Self> {
+        let program = load(returns)?;
         let number = program.as_raw_fd();
         let mut indices = Vec::new();
         for interface in interfaces {
@@ -131,9 +135,9 @@ impl Empty {
     }
 }
 
-fn load_empty() -> Result<OwnedFd> {
-    // r0 = -1 (TCX_NEXT); exit. struct bpf_insn: code, registers, offset, immediate.
-    let code: [u64; 2] = [0xb7 | 0xffff_ffff << 32, 0x95];
+fn load(returns: i32) -> Result<OwnedFd> {
+    // r0 = returns; exit. struct bpf_insn: code, registers, offset, immediate.
+    let code: [u64; 2] = [0xb7 | u64::from(returns.cast_unsigned()) << 32, 0x95];
     let licence = c"GPL";
     let (code, licence) = (code.as_ptr() as u64, licence.as_ptr() as u64);
     // struct { __u32 prog_type, insn_cnt; __u64 insns, license; __u32 log_level, log_size; __u64 log_buf;
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn an_empty_program_lets_packets_pass_and_its_runs_are_counted() {
         let netns = Netns::create(&Mark::name("empty")).unwrap();
-        let empty = Empty::attach(netns.name(), &["lo"]).unwrap();
+        let empty = Constant::attach(netns.name(), &["lo"], NEXT).unwrap();
         let _stats = Stats::enable().unwrap();
         let before = empty.runs().unwrap();
         let received = netns::inside(netns.name(), || {

@@ -8,7 +8,7 @@ mod bed;
 mod contender;
 mod cost;
 mod interfaces;
-mod kernel;
+pub mod kernel;
 mod kill;
 mod report;
 mod sink;

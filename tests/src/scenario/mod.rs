@@ -8,5 +8,6 @@ mod far;
 pub mod judged;
 pub mod model;
 mod odd;
+mod programs;
 pub mod run;
 mod upkeep;

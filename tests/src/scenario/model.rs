@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::topology::{Family, Masquerade, Topology};
-use crate::worker::protocol::Accept;
+use crate::worker::protocol::{Accept, FalseHow};
 use crate::worker::way::{ListenWay, Way};
 
 /// A scenario.
@@ -95,6 +95,9 @@ pub enum Step {
         /// The accept queue's length.
         #[serde(default = "backlog")]
         backlog: i32,
+        /// At all addresses, not its own alone.
+        #[serde(default)]
+        any: bool,
         /// In which way.
         #[serde(default)]
         way: ListenWay,
@@ -235,6 +238,30 @@ pub enum Step {
         /// Whose.
         pod: String,
     },
+    /// Redirect what comes for a pod past the node's end of its veth, by a BPF program at the uplink.
+    RedirectReplies {
+        /// Whose.
+        pod: String,
+    },
+    /// Translate what a node's pods send out to its address, by BPF programs at the uplink.
+    TranslateByProgram {
+        /// Node.
+        node: String,
+    },
+    /// Hang a foreign program at the agent's hook of all a node's interfaces, which lets all pass and ends the row.
+    Foreign {
+        /// Node.
+        node: String,
+    },
+    /// Send a late segment of an old connection to the client of another.
+    Inject {
+        /// The server that sends.
+        on: String,
+        /// The connect whose client gets it.
+        to: String,
+        /// The connect whose end it has the numbers of.
+        numbers_of: String,
+    },
     /// Answer SYNs to a port by an acknowledgement of another connection.
     AnswerFalsely {
         /// Server.
@@ -244,6 +271,9 @@ pub enum Step {
         /// Whose numbers: a connect's that ended; any without.
         #[serde(default)]
         numbers_of: Option<String>,
+        /// How.
+        #[serde(default)]
+        how: FalseHow,
     },
     /// The lab's own look at the wire must have seen a stale ACK answer this connect, or must not.
     StaleAck {

@@ -11,17 +11,18 @@ use super::check;
 use super::judged::Judgement;
 use super::model::{Connect, Scenario, Step};
 use super::upkeep;
+use crate::bench::kernel::Constant;
 use crate::captures::Captures;
 use crate::error::{Error, Result, lab};
 use crate::net::netns::Netns;
 use crate::net::{command, conntrack};
 use crate::replay;
-use crate::segment::Segment;
+use crate::segment::{ACK, Segment};
 use crate::tap::{self, stale_ack};
 use crate::topology::Family;
 use crate::worker::client::Pending;
 use crate::worker::protocol::{Command, ConnectHow, Done, FalseNumbers};
-use crate::world::{UPLINK, World, veth_name};
+use crate::world::World;
 
 /// Any command but a connect by the kernel's patience is over by then.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,6 +59,7 @@ pub struct Run<'a> {
     attempted: Vec<Attempted>,
     agents: Agents,
     captures: Vec<Captures>,
+    pub(super) foreign: Vec<Constant>,
     pub(super) world: World,
 }
 
@@ -86,6 +88,7 @@ impl<'a> Run<'a> {
             attempted: Vec::new(),
             agents,
             captures,
+            foreign: Vec::new(),
             world,
         })
     }
@@ -195,11 +198,12 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Listen { on, port, accept, backlog, way } => {
+            Step::Listen { on, port, accept, backlog, any, way } => {
                 for (family, socket) in
                     [(self.family, port.to_string()), (self.family.other(), format!("{port}-other"))]
                 {
-                    let at = SocketAddr::new(self.address(on, family)?, *port);
+                    let ip = if *any { family.any() } else { self.address(on, family)? };
+                    let at = SocketAddr::new(ip, *port);
                     let (backlog, accept, way) = (*backlog, *accept, way.clone());
                     let command = Command::Listen { socket, at, backlog, accept, way };
                     self.world.worker(on)?.ask(command, PATIENCE)?;
@@ -266,12 +270,19 @@ impl<'a> Run<'a> {
             }
             Step::StopPod(pod) => self.world.remove_pod(pod),
             Step::Redirect { pod } => self.redirect(pod),
-            Step::AnswerFalsely { on, port, numbers_of } => {
+            Step::RedirectReplies { pod } => self.redirect_replies(pod),
+            Step::TranslateByProgram { node } => self.translate_by_program(node),
+            Step::Foreign { node } => self.foreign(node),
+            Step::Inject { on, to, numbers_of } => self.inject(on, to, numbers_of),
+            Step::AnswerFalsely { on, port, numbers_of, how } => {
                 let numbers = match numbers_of {
                     None => FalseNumbers { seq: 0x1234_5678, ack: 0x9abc_def0 },
                     Some(name) => self.numbers(name)?,
                 };
-                self.world.worker(on)?.ask(Command::AnswerFalsely { port: *port, numbers }, PATIENCE).map(drop)
+                self.world
+                    .worker(on)?
+                    .ask(Command::AnswerFalsely { port: *port, numbers, how: *how }, PATIENCE)
+                    .map(drop)
             }
             Step::StaleAck { connect, seen } => self.stale_ack(connect, *seen),
             Step::Holds { on, port, state, count } => self.holds(on, *port, state, *count),
@@ -344,6 +355,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Sends a server's segment of an old connection to the client's end of another, which has the same ports.
+    fn inject(&mut self, on: &str, to: &str, numbers_of: &str) -> Result<()> {
+        let numbers = self.numbers(numbers_of)?;
+        let (src, dst) = (self.attempted(to)?.to, self.client(to)?);
+        let FalseNumbers { seq, ack } = numbers;
+        // Its timestamps are an old connection's, and so is its echo.
+        let segment = Segment { src, dst, seq, ack, flags: ACK, payload: 0, timestamps: Some((1, 1)) };
+        let command = Command::Inject { packet: segment.build(), to: dst.ip() };
+        self.world.worker(on)?.ask(command, PATIENCE).map(drop)
+    }
+
     /// Where the streams of a connect that ended stand: what its server's stale ACK would say.
     fn numbers(&self, name: &str) -> Result<FalseNumbers> {
         let (client, since) = (self.client(name)?, self.attempted(name)?.at);
@@ -391,21 +413,5 @@ impl<'a> Run<'a> {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    fn redirect(&self, pod: &str) -> Result<()> {
-        let Some((_, node)) = self.scenario.topology.node_of(pod) else { return lab(format!("`{pod}` is on no node")) };
-        let netns = self.world.netns(&node.name)?;
-        let text = netns.run("ip", &["-o", "link", "show", "dev", UPLINK])?;
-        let index = text.split(':').next().unwrap_or_default().trim().to_owned();
-        let define = format!("-DUPLINK={index}");
-        let object = self.compile("redirect", include_str!("redirect.c"), &define)?;
-        let veth = veth_name(pod);
-        netns.run("tc", &["qdisc", "add", "dev", &veth, "clsact"])?;
-        // clsact's filters run after what hangs at tcx, and after filters of a lower preference.
-        let filter =
-            ["filter", "add", "dev", &veth, "ingress", "pref", "50000", "bpf", "da", "obj", &object, "sec", "tc"];
-        // tc mounts the BPF file system if it is not there: not for all to see.
-        netns.run("unshare", &[&["--mount", "tc"], filter.as_slice()].concat()).map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! What the lab says to a worker and what it answers: one JSON object a line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,15 @@ pub enum Command {
         port: u16,
         /// The numbers to answer with.
         numbers: FalseNumbers,
+        /// How.
+        how: FalseHow,
+    },
+    /// Send an IP packet as it is.
+    Inject {
+        /// The packet from its IP header on.
+        packet: Vec<u8>,
+        /// Where to.
+        to: IpAddr,
     },
     /// Answer every SYN to a port by a SYN-ACK, and the client's ACK by a RST (see `spoof`).
     AnswerAndReset {
@@ -120,6 +129,18 @@ pub struct FalseNumbers {
     pub seq: u32,
     /// Acknowledgement number.
     pub ack: u32,
+}
+
+/// How a false answer is made; an ACK to each SYN without any.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct FalseHow {
+    /// With the SYN flag.
+    pub syn_ack: bool,
+    /// Only to the first SYN from each port.
+    pub first_only: bool,
+    /// With this TTL; 64 without.
+    pub ttl: Option<u8>,
 }
 
 /// What a listener does with connections.

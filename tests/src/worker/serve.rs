@@ -125,8 +125,12 @@ fn execute(shared: &Shared, command: Command) -> std::result::Result<Done, Strin
             }
             Ok(Done::Ok)
         }
-        Command::AnswerFalsely { port, numbers } => {
-            raw::answer_falsely(port, numbers).map_err(text)?;
+        Command::Inject { packet, to } => {
+            spoof::inject(&packet, to).map_err(text)?;
+            Ok(Done::Ok)
+        }
+        Command::AnswerFalsely { port, numbers, how } => {
+            raw::answer_falsely(port, numbers, how).map_err(text)?;
             Ok(Done::Ok)
         }
         Command::AnswerAndReset { port } => {

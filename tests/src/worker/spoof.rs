@@ -35,6 +35,13 @@ fn send(fd: &OwnedFd, segment: &Segment) -> nix::Result<()> {
     sendto(fd.as_raw_fd(), &segment.build(), &to, MsgFlags::empty()).map(drop)
 }
 
+/// Sends an IP packet as it is.
+pub fn inject(packet: &[u8], to: IpAddr) -> io::Result<()> {
+    let to_address = SockaddrStorage::from(SocketAddr::new(to, 0));
+    sendto(packets_out(to.is_ipv4())?.as_raw_fd(), packet, &to_address, MsgFlags::empty())?;
+    Ok(())
+}
+
 /// Sends one SYN and tells what answered it: `syn-ack`, `rst` or `silence`. The kernel knows no such socket, and so
 /// resets what comes.
 pub fn raw_syn(to: SocketAddr, from_port: u16, patience_ms: u64) -> io::Result<Connected> {
