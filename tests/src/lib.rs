@@ -7,7 +7,6 @@
 
 pub mod agent;
 pub mod bench;
-pub mod capture;
 pub mod captures;
 pub mod error;
 pub mod flood;

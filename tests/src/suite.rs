@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::capture;
 use crate::error::{Context, Error, Result, lab};
 use crate::net::process::Process;
 use crate::scenario::agents::Watch;
@@ -105,10 +104,6 @@ fn in_process(job: &Job, options: &Options) -> Result<Report> {
     };
     if let Some(to) = options.forward {
         command.arg("--forward").arg(to.to_string());
-    }
-    if let Some(directory) = std::env::var_os(capture::DIRECTORY) {
-        let run = format!("{}-v{}", job.scenario, u8::from(job.family));
-        command.env(capture::DIRECTORY, Path::new(&directory).join(run));
     }
     if let Some(dir) = &options.captures {
         command.arg("--captures").arg(own_directory(dir, job)?);

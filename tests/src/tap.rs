@@ -9,7 +9,6 @@ use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, recvfrom, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
-use crate::capture::Capture;
 use crate::error::{Context, Result};
 use crate::net::netns;
 use crate::segment::{ACK, RST, SYN, Segment};
@@ -39,13 +38,10 @@ pub struct Tap {
 /// Segments beyond this are not kept: a lab's runs are small.
 const MOST: usize = 500_000;
 const PACKET_OUTGOING: u8 = 4;
-/// The index of every namespace's `lo`.
-const LOOPBACK: usize = 1;
 
 impl Tap {
-    /// Starts to look; all of IP goes into `capture` too, if there is one.
-    pub fn start(netns: &str, mut capture: Option<Capture>) -> Result<Self> {
-        let netns_name = netns.to_owned();
+    /// Starts to look.
+    pub fn start(netns: &str) -> Result<Self> {
         let fd = netns::inside(netns, packet_socket)?.context("open a packet socket")?;
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(0, 200_000)).context("set a receive timeout")?;
         setsockopt(&fd, sockopt::RcvBufForce, &(8 << 20)).context("set a receive buffer")?;
@@ -59,17 +55,7 @@ impl Tap {
                 while watch.strong_count() > 0 {
                     match recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut buffer) {
                         Ok((length, Some(from))) => {
-                            let packet = &buffer[..length];
-                            if let Some(file) = capture.as_mut().filter(|_| from.ifindex() != LOOPBACK && is_ip(packet))
-                            {
-                                let name = || interface_name(&netns_name, from.ifindex());
-                                let out = from.pkttype() == PACKET_OUTGOING;
-                                if let Err(error) = file.packet(from.ifindex(), name, out, packet) {
-                                    eprintln!("the capture of {netns_name} ends: {error}");
-                                    capture = None;
-                                }
-                            }
-                            let Some(segment) = Segment::parse(packet) else { continue };
+                            let Some(segment) = Segment::parse(&buffer[..length]) else { continue };
                             // The agent's own exports, and nothing of a scenario.
                             if segment.src.ip().is_loopback() {
                                 continue;
@@ -118,17 +104,6 @@ impl Tap {
         let of = |seen: &&Seen| seen.ifindex == first && (seen.segment.src == client || seen.segment.dst == client);
         all.iter().filter(of).map(|seen| seen.segment.clone()).collect()
     }
-}
-
-fn is_ip(packet: &[u8]) -> bool {
-    packet.first().is_some_and(|byte| matches!(byte >> 4, 4 | 6))
-}
-
-/// The name of an interface of a namespace, while it is there.
-fn interface_name(netns: &str, ifindex: usize) -> Option<String> {
-    let index = libc::c_uint::try_from(ifindex).ok()?;
-    let name = netns::inside(netns, move || nix::net::if_::if_indextoname(index)).ok()?.ok()?;
-    name.into_string().ok()
 }
 
 /// Where the client's stream and the server's stand at the end of a connection's story.

@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::capture::{self, Capture};
 use crate::error::{Context, Error, Result, lab};
 use crate::net::cgroup::Cgroup;
 use crate::net::leftovers::{Mark, PREFIX};
@@ -184,8 +183,7 @@ impl World {
         self.netns("router")?.ip(&router)?;
         self.netns(node)?.ip(&host)?;
         self.node_cgroup(node)?;
-        let capture = capture::path(node).map(|path| Capture::create(&path)).transpose().context("begin a capture")?;
-        self.taps.insert(node.to_owned(), Tap::start(self.netns(node)?.name(), capture)?);
+        self.taps.insert(node.to_owned(), Tap::start(self.netns(node)?.name())?);
         Ok(())
     }
 
