@@ -1,6 +1,6 @@
 //! Compares what the agents sent with what a scenario wants.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
 use super::attempted::{Attempted, OUTCOME, is_attempt, of};
@@ -15,6 +15,12 @@ pub fn judge(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Ju
     let mut wrong = Vec::new();
     let (mut judged, mut told_live) = (Vec::new(), Vec::new());
     let mut named = HashSet::new();
+    let somewhere = attempted.iter().any(|attempt| {
+        let expects = scenario.expect.iter().filter(|expect| expect.some && expect.connect == attempt.connect.name);
+        let met =
+            |expect: &Expect| of(attempt, spans).iter().any(|span| compare(expect, span, attempted, spans).is_empty());
+        expects.into_iter().any(met)
+    });
     // The traces of which a cause is expected, on whatever node.
     let mut known = HashSet::new();
     for attempt in attempted {
@@ -41,10 +47,14 @@ pub fn judge(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Ju
             known.extend(near.iter().flat_map(|span| span.links_of("syn_retry").map(|link| link.trace.clone())));
         }
         for (expect, found) in views {
-            let faults = told(expect, attempt, &found, attempted, spans);
+            let mut faults = told(expect, attempt, &found, attempted, spans);
+            if expect.some && somewhere && faults.complete {
+                // Those of which it does not hold were spared, and are controls.
+                faults.forgive(&told(&control, attempt, &found, attempted, spans));
+            }
             judged.extend(Judged::of(expect, attempt, &found, &faults));
             told_live.extend(live(Some(expect), &found));
-            wrong.extend(faults.said);
+            wrong.extend(faults.said());
         }
     }
     for span in spans.iter().filter(|span| is_attempt(span) && !named.contains(span.id.as_str())) {
@@ -63,12 +73,29 @@ pub fn judge(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Ju
 /// What is wrong with the spans of a connect.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// In words, the first few.
-    pub said: Vec<String>,
-    /// Which of the spans, by their places; all that are missing or too many are one more.
-    pub spans: Vec<usize>,
+    /// That there are too many spans or too few.
+    missing: Option<String>,
+    /// Which of the spans are wrong, by their places, and in words.
+    pub spans: BTreeMap<usize, Vec<String>>,
     /// Whether there are as many spans as there must be.
     pub complete: bool,
+}
+
+impl Faults {
+    /// Keeps what is wrong by `other` too, in its words.
+    fn forgive(&mut self, other: &Self) {
+        self.spans = other
+            .spans
+            .iter()
+            .filter(|(at, _)| self.spans.contains_key(at))
+            .map(|(at, said)| (*at, said.clone()))
+            .collect();
+    }
+
+    /// In words, the first few.
+    fn said(self) -> impl Iterator<Item = String> {
+        self.missing.into_iter().chain(self.spans.into_values().flatten()).take(5)
+    }
 }
 
 /// What is wrong with the spans of a connect as one node tells it.
@@ -77,20 +104,13 @@ fn told(expect: &Expect, attempt: &Attempted, found: &[&Span], attempted: &[Atte
     let name = format!("{}{at}", attempt.connect.name);
     let wanted = expect.spans.unwrap_or(attempt.results.len());
     if found.len() != wanted {
-        let said = vec![format!("{name}: {} spans of {} attempts, not {wanted}", found.len(), attempt.results.len())];
-        return Faults { said, ..Faults::default() };
+        let said = format!("{name}: {} spans of {} attempts, not {wanted}", found.len(), attempt.results.len());
+        return Faults { missing: Some(said), ..Faults::default() };
     }
-    let mut faults: Vec<Vec<String>> = found.iter().map(|span| compare(expect, span, attempted, spans)).collect();
-    if expect.some && faults.iter().any(Vec::is_empty) {
-        // The others were spared, and are controls.
-        let control = clean(&attempt.connect.name);
-        for (fault, span) in faults.iter_mut().zip(found).filter(|(fault, _)| !fault.is_empty()) {
-            *fault = compare(&control, span, attempted, spans);
-        }
-    }
-    let wrong = faults.iter().enumerate().filter(|(_, fault)| !fault.is_empty()).map(|(at, _)| at).collect();
-    let said = faults.into_iter().flatten().take(5).map(|fault| format!("{name}: {fault}")).collect();
-    Faults { said, spans: wrong, complete: true }
+    let faults = found.iter().map(|span| compare(expect, span, attempted, spans)).enumerate();
+    let wrong = faults.filter(|(_, said)| !said.is_empty());
+    let spans = wrong.map(|(at, said)| (at, said.into_iter().map(|fault| format!("{name}: {fault}")).collect()));
+    Faults { missing: None, spans: spans.collect(), complete: true }
 }
 
 /// What holds for a control: it came up, and nothing was wrong.

@@ -66,7 +66,7 @@ impl Judged {
                 None => MISSING.to_owned(),
                 Some(span) => span.get("synspan.cause").unwrap_or("none").to_owned(),
             },
-            right: faults.complete && !faults.spans.contains(&at),
+            right: faults.complete && !faults.spans.contains_key(&at),
         };
         // A span too many is judged too: it is wrong.
         (0..wanted.max(found.len())).map(cell).collect()

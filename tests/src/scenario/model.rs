@@ -412,7 +412,8 @@ pub struct Expect {
     /// The rest of the trace.
     #[serde(default)]
     pub trace: Option<TraceWant>,
-    /// Of a connect with a count: whether this may hold for some only, at least one.
+    /// Whether this may hold for some attempts only, at least one of all the connects that say so. The others were
+    /// spared, and are controls.
     #[serde(default)]
     pub some: bool,
 }
