@@ -46,14 +46,23 @@ fn patience(scenario: &Scenario, netns: &Netns) -> Result<()> {
     netns.sysctl(&[("net/ipv4/tcp_syn_retries", &scenario.syn_retries.to_string())])
 }
 
+/// When connects start that start together.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// Since 1970.
+    at: Duration,
+    /// How many do so far.
+    connects: usize,
+}
+
 /// A scenario under way.
 #[derive(Debug)]
 pub struct Run<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) family: Family,
     background: BTreeMap<String, Pending>,
-    /// When connects start that start together, since 1970.
-    moments: BTreeMap<String, Duration>,
+    /// When connects start that start together.
+    moments: BTreeMap<String, Moment>,
     /// What else is under way.
     pub(super) chores: BTreeMap<String, Pending>,
     attempted: Vec<Attempted>,
@@ -296,17 +305,11 @@ impl<'a> Run<'a> {
         let how =
             ConnectHow { from_port: connect.from_port, timeout_ms: connect.timeout, blocking: connect.blocking, way };
         let socket = connect.name.clone();
+        let (at, cpu) = self.moment(connect)?;
         let command = if connect.count == 1 {
             Command::Connect { socket, to, how }
         } else {
-            Command::ConnectMany {
-                socket,
-                to,
-                count: connect.count,
-                how,
-                close: connect.close,
-                at: self.moment(connect)?,
-            }
+            Command::ConnectMany { socket, to, count: connect.count, how, close: connect.close, at, cpu }
         };
         let began = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))?;
         // Before the command: its segments may pass before the lab goes on.
@@ -320,12 +323,13 @@ impl<'a> Run<'a> {
         self.connected(&connect.name, &pending)
     }
 
-    /// When a connect starts that starts together with others, in nanoseconds since 1970.
-    fn moment(&mut self, connect: &Connect) -> Result<Option<u64>> {
-        let Some(word) = &connect.together else { return Ok(None) };
+    /// When a connect starts that starts together with others, in nanoseconds since 1970, and on which CPU.
+    fn moment(&mut self, connect: &Connect) -> Result<(Option<u64>, usize)> {
+        let Some(word) = &connect.together else { return Ok((None, 0)) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))?;
-        let at = *self.moments.entry(word.clone()).or_insert(now + TOGETHER);
-        Ok(u64::try_from(at.as_nanos()).ok())
+        let moment = self.moments.entry(word.clone()).or_insert(Moment { at: now + TOGETHER, connects: 0 });
+        moment.connects += 1;
+        Ok((u64::try_from(moment.at.as_nanos()).ok(), moment.connects))
     }
 
     fn connected(&mut self, name: &str, pending: &Pending) -> Result<()> {

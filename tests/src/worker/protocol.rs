@@ -58,6 +58,9 @@ pub enum Command {
         /// When the first starts, in nanoseconds since 1970; each next one [`COUNT_STEP`] later. At once without.
         #[serde(default)]
         at: Option<u64>,
+        /// Which CPU they start on, of those there are: others that start at the same moments have another.
+        #[serde(default)]
+        cpu: usize,
     },
     /// Send that many bytes, as far as the socket takes them.
     Send {

@@ -7,6 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
 use super::protocol::{Accept, Answer, COUNT_STEP, Command, Done, Request};
 use super::{raw, socket, spoof};
 use crate::error::{Context, Result};
@@ -78,7 +81,7 @@ fn execute(shared: &Shared, command: Command) -> std::result::Result<Done, Strin
             }
             Ok(Done::Connected(vec![connected]))
         }
-        Command::ConnectMany { socket, to, count, how, close, at } => {
+        Command::ConnectMany { socket, to, count, how, close, at, cpu } => {
             let threads: Vec<_> = (0..count)
                 .map(|number| {
                     let mut how = how.clone();
@@ -86,7 +89,7 @@ fn execute(shared: &Shared, command: Command) -> std::result::Result<Done, Strin
                     let thread = std::thread::Builder::new().stack_size(128 * 1024);
                     let moment = at.map(|at| Duration::from_nanos(at) + COUNT_STEP * u32::from(number));
                     thread.spawn(move || {
-                        wait_until(moment);
+                        wait_until(moment, cpu);
                         socket::connecting(to, &how)
                     })
                 })
@@ -145,8 +148,14 @@ fn execute(shared: &Shared, command: Command) -> std::result::Result<Done, Strin
 }
 
 /// Waits for a moment since 1970, the last millisecond awake: another process waits for the same.
-fn wait_until(moment: Option<Duration>) {
+fn wait_until(moment: Option<Duration>, cpu: usize) {
     let Some(moment) = moment else { return };
+    let there = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut set = CpuSet::new();
+    if set.set(cpu % there).is_ok() {
+        // Without it they may still meet, only less often.
+        let _ = sched_setaffinity(Pid::from_raw(0), &set);
+    }
     loop {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         match moment.checked_sub(now) {
