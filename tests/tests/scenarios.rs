@@ -21,7 +21,7 @@ fn every_scenario_gets_its_verdict() {
         PathBuf::from("/sys/kernel/btf/vmlinux").exists(),
         "the scenarios need a kernel with BPF and its type information (/sys/kernel/btf/vmlinux)"
     );
-    for tool in ["ip", "nft", "ss", "conntrack", "tc", "nsenter", "unshare"] {
+    for tool in ["ip", "nft", "ss", "nstat", "conntrack", "tc", "bpftool", "bash", "nsenter", "unshare"] {
         let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
         assert!(found.status.success(), "the scenarios need the program `{tool}`");
     }
