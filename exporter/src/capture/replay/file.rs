@@ -297,7 +297,7 @@ fn described(block: &InterfaceDescriptionBlock<'_>, serial: u32, big_endian: boo
 }
 
 /// Time units per second by `if_tsresol`: a power of ten, or with its highest bit set of two. What no clock
-/// has is taken for the usual microseconds. (The crate takes powers of two for something else.)
+/// has is taken for the usual microseconds. (The crate has no answer for powers of two.)
 fn units(resolution: u8) -> u64 {
     let power = u32::from(resolution & 0x7f);
     let units = if resolution & 0x80 == 0 { 10_u64.checked_pow(power) } else { 1_u64.checked_shl(power) };
