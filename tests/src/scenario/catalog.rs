@@ -22,6 +22,7 @@ const FILES: &[(&str, &str)] = scenarios![
     "dropped-in-node",
     "dropped-postrouting",
     "dropped-prerouting",
+    "dropped-unseen",
     "dropped-without-witness",
     "foreign-program",
     "fully-random",

@@ -238,6 +238,13 @@ pub enum Step {
         /// Whose.
         pod: String,
     },
+    /// Keep what a pod sends to a port by a BPF program at the node's end of its veth: the kernel tells of no drop.
+    Swallow {
+        /// Whose.
+        pod: String,
+        /// Which port.
+        port: u16,
+    },
     /// Redirect what comes for a pod past the node's end of its veth, by a BPF program at the uplink.
     RedirectReplies {
         /// Whose.

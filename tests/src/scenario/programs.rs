@@ -49,6 +49,13 @@ impl Run<'_> {
         self.filters(&node.name, &veth_name(pod), &object, &[("ingress", "tc")])
     }
 
+    /// Keeps what a pod sends to a port at its node's end of the veth, as no drop that the kernel would tell of.
+    pub(super) fn swallow(&self, pod: &str, port: u16) -> Result<()> {
+        let Some((_, node)) = self.scenario.topology.node_of(pod) else { return lab(format!("`{pod}` is on no node")) };
+        let object = self.compile("swallow", include_str!("swallow.c"), &format!("-DPORT={port}"))?;
+        self.filters(&node.name, &veth_name(pod), &object, &[("ingress", "tc")])
+    }
+
     /// Redirects what comes for a pod past the node's end of its veth.
     pub(super) fn redirect_replies(&self, pod: &str) -> Result<()> {
         let Some((_, node)) = self.scenario.topology.node_of(pod) else { return lab(format!("`{pod}` is on no node")) };

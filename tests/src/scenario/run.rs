@@ -279,6 +279,7 @@ impl<'a> Run<'a> {
             }
             Step::StopPod(pod) => self.world.remove_pod(pod),
             Step::Redirect { pod } => self.redirect(pod),
+            Step::Swallow { pod, port } => self.swallow(pod, *port),
             Step::RedirectReplies { pod } => self.redirect_replies(pod),
             Step::TranslateByProgram { node } => self.translate_by_program(node),
             Step::Foreign { node } => self.foreign(node),
