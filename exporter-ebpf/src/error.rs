@@ -13,6 +13,8 @@ use crate::kernel::read;
 use crate::maps::{Side, header, now, reserve, submit};
 
 const IPPROTO_TCP: u16 = 6;
+/// The state of a socket that connects (`net/tcp_states.h`).
+const TCP_SYN_SENT: u8 = 2;
 
 /// Offset of `sk_protocol` (16 bits) in `struct sock`.
 #[unsafe(no_mangle)]
@@ -20,6 +22,9 @@ static SK_PROTOCOL: Global<u32> = Global::new(0);
 /// Offset of `__sk_common.skc_cookie` (64 bits).
 #[unsafe(no_mangle)]
 static SK_COOKIE: Global<u32> = Global::new(0);
+/// Offset of `__sk_common.skc_state` (8 bits).
+#[unsafe(no_mangle)]
+static SK_STATE: Global<u32> = Global::new(0);
 /// Offset of `sk_err` (32 bits).
 #[unsafe(no_mangle)]
 static SK_ERR: Global<u32> = Global::new(0);
@@ -39,7 +44,13 @@ pub fn synspan_skerr(ctx: RawTracePointContext) -> i32 {
         if !read(sock, SK_COOKIE.load(), &mut cookie) || cookie == 0 {
             return 0;
         }
-        if !read(sock, SK_ERR.load(), &mut errno) || errno == 0 {
+        if !read(sock, SK_ERR.load(), &mut errno) {
+            return 0;
+        }
+        // An owner woken with no number finds an ICMP error in the socket's error queue: of interest while it
+        // connects. Afterwards that is how sent data are confirmed, often.
+        let mut state = 0_u8;
+        if errno == 0 && (!read(sock, SK_STATE.load(), &mut state) || state != TCP_SYN_SENT) {
             return 0;
         }
         let time = now();

@@ -214,7 +214,8 @@ pub struct ErrorRecord {
     pub header: Header,
     /// The socket's cookie.
     pub cookie: u64,
-    /// The error number, positive (`ECONNREFUSED` and so on).
+    /// The error number, positive (`ECONNREFUSED` and so on); zero when the owner of a connecting socket was
+    /// only told to look.
     pub errno: u32,
     /// Zero.
     pub reserved: u32,

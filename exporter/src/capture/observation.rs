@@ -274,7 +274,8 @@ pub struct Timestamps {
 pub struct SocketError {
     /// The socket's cookie.
     pub cookie: u64,
-    /// The error number, positive.
+    /// The error number, positive; zero when the owner was only told to look, as the kernel does with an ICMP
+    /// error that finds a connecting socket in use.
     pub errno: i32,
 }
 
@@ -448,6 +449,8 @@ pub struct KnownFlow {
     pub netns: u64,
     /// The client's next sequence number as the server knows it (the last one acknowledged), if known.
     pub client_acked: Option<u32>,
+    /// The client's next sequence number as the client knows it: behind all that it has sent, if known.
+    pub client_next: Option<u32>,
     /// The server's next sequence number, if known.
     pub server_next: Option<u32>,
     /// Whether it is over, and only connection tracking or a TIME_WAIT socket remembers it.

@@ -5,7 +5,7 @@ use super::attempt::{ClientSocket, Competitor, Finding, IcmpFact, StoryStep};
 use super::extra::{self, Drop, Icmp, Where};
 use super::open::Open;
 use super::report;
-use super::tenancy::Tenancy;
+use super::tenancy::{Tenancy, TenancyKey};
 use super::trace_id::Seed;
 use super::tracker::Tracker;
 use super::verdict::ClosedBy;
@@ -170,8 +170,12 @@ impl Tracker {
         }
     }
 
-    /// Another attempt on the wire tuple with which this one was dropped, at the same moment.
+    /// Another attempt on the wire tuple with which this one was dropped, at the same moment. A SYN sent again
+    /// that is dropped too lost no race: the winner of the first is known to translation by then.
     fn find_competitor(&mut self, at: usize, tuple: Tuple, time: Mono) {
+        if let Some(open) = self.open.get_mut(at) {
+            open.extra_mut().competitor = None;
+        }
         let Some(other) = self.by_tuple.get(&tuple).copied().filter(|&other| other != at) else { return };
         let Some(winner) = self.open.get(other) else { return };
         let apart = winner.first_syn().since(time).max(time.since(winner.first_syn()));
@@ -253,11 +257,18 @@ impl Tracker {
     /// A connection from before the start, or the numbers of one that was asked for.
     pub(super) fn on_flow(&mut self, time: Mono, flow: &KnownFlow) {
         let tuple = flow.wire.unwrap_or(flow.tuple);
-        let known = self.ledger.tenants(tuple).next().filter(|(_, t)| t.closed.is_none() && t.inner == flow.tuple);
-        if let Some((key, _)) = known {
+        let of_tuple = self.ledger.tenants(tuple).map(|(key, _)| key).next();
+        let known = self.ledger.of_cookie(flow.cookie).filter(|_| flow.cookie != 0).or(of_tuple);
+        let same =
+            |key: &TenancyKey| self.ledger.get(*key).is_some_and(|t| t.closed.is_none() && t.inner == flow.tuple);
+        if let Some(key) = known.filter(same) {
             self.ledger.update(key, |tenancy| {
                 if let Some(acked) = flow.client_acked {
                     tenancy.client_acked = acked;
+                    tenancy.asked = true;
+                }
+                if let Some(next) = flow.client_next.filter(|_| !tenancy.end_known) {
+                    tenancy.client_end = next;
                 }
                 if let Some(next) = flow.server_next {
                     tenancy.server_end = next;
@@ -272,7 +283,7 @@ impl Tracker {
         let trace = Seed::Wire { isn: 0, tuple: flow.tuple }.trace_id(&self.options.id_key);
         let (client, server) = if flow.server_socket { (0, flow.cookie) } else { (flow.cookie, 0) };
         let netns = if flow.server_socket { 0 } else { flow.netns };
-        let end = flow.client_acked.unwrap_or_default();
+        let acked = flow.client_acked.unwrap_or_default();
         let key = self.ledger.open(Tenancy {
             serial: 0,
             trace,
@@ -285,12 +296,13 @@ impl Tracker {
             opened: self.started.min(time),
             closed: None,
             closed_by: ClosedBy::Unknown,
-            client_end: end,
-            client_acked: end,
+            client_end: flow.client_next.unwrap_or(acked),
+            client_acked: acked,
             server_end: flow.server_next.unwrap_or_default(),
             window: 0,
             scales: [0; 2],
             end_known: false,
+            asked: flow.client_acked.is_some(),
             client_fin: false,
             server_fin: false,
         });

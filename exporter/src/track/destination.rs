@@ -12,7 +12,7 @@ use crate::capture::tuple::Endpoint;
 const NEAR: Duration = Duration::from_secs(5);
 /// Counts are halved at this interval, so that old habits fade.
 const HALF_LIFE: Duration = Duration::from_secs(60);
-/// Answered SYNs remembered per destination, at least this far apart.
+/// Answered SYNs remembered per destination, at least this far apart but for the latest.
 const SPACING: Duration = Duration::from_millis(500);
 const REMEMBERED: usize = 32;
 /// So many fresh tuples answered falsely make a habit, if they are half of all.
@@ -45,8 +45,8 @@ impl Destinations {
         Self { map: HashMap::with_hasher(FixedState::with_seed(seed)), order: VecDeque::new() }
     }
 
-    /// A SYN sent at `syn` was answered (by a SYN-ACK) or was not.
-    pub fn record(&mut self, destination: Endpoint, syn: Mono, answered: bool, reused: bool) {
+    /// The habits of a destination, made where they were none.
+    fn habits(&mut self, destination: Endpoint) -> &mut Habits {
         if !self.map.contains_key(&destination) {
             if self.map.len() >= LIMIT
                 && let Some(oldest) = self.order.pop_front()
@@ -55,7 +55,33 @@ impl Destinations {
             }
             self.order.push_back(destination);
         }
-        let habits = self.map.entry(destination).or_default();
+        self.map.entry(destination).or_default()
+    }
+
+    /// A SYN-ACK came for the SYN sent at `syn`: the destination is alive. To be called at once, for others may
+    /// be judged before that attempt is over.
+    pub fn answers(&mut self, destination: Endpoint, syn: Mono) {
+        let answered = &mut self.habits(destination).answered;
+        let mut latest = answered.iter().rev().copied();
+        match (latest.next(), latest.next()) {
+            (Some(last), _) if syn <= last => return,
+            (Some(last), Some(before)) if last.since(before) < SPACING => {
+                answered.pop_back();
+            }
+            _ if answered.len() >= REMEMBERED => {
+                answered.pop_front();
+            }
+            _ => {}
+        }
+        answered.push_back(syn);
+    }
+
+    /// An attempt whose last SYN was sent at `syn` is over: it was answered (by a SYN-ACK) or was not.
+    pub fn record(&mut self, destination: Endpoint, syn: Mono, answered: bool, reused: bool) {
+        if answered {
+            self.answers(destination, syn);
+        }
+        let habits = self.habits(destination);
         if syn.since(habits.halved) >= HALF_LIFE {
             habits.halved = syn;
             for count in habits.fresh.iter_mut().chain(&mut habits.reused).chain(&mut habits.false_acks) {
@@ -64,17 +90,6 @@ impl Destinations {
         }
         let counts = if reused { &mut habits.reused } else { &mut habits.fresh };
         counts[usize::from(!answered)] += 1.0;
-        if answered {
-            match habits.answered.back_mut() {
-                Some(last) if syn.since(*last) < SPACING => {}
-                _ => {
-                    habits.answered.push_back(syn);
-                    if habits.answered.len() > REMEMBERED {
-                        habits.answered.pop_front();
-                    }
-                }
-            }
-        }
     }
 
     /// A fresh tuple's first SYN was answered falsely, or was not. To be called after [`Self::record`].
@@ -134,6 +149,18 @@ mod tests {
         seen.record(server(), Mono(13 * SECOND), true, false);
         assert!(seen.answered_others(server(), &[Mono(11 * SECOND), Mono(12 * SECOND)]));
         assert!(!seen.answered_others(server(), &[Mono(SECOND)]), "too far away in time");
+    }
+
+    #[test]
+    fn the_latest_answer_is_never_thinned_out() {
+        let mut seen = Destinations::new(0);
+        let ms = |ms: u64| Mono(ms * 1_000_000);
+        for at in [0, 3, 6, 9, 700, 703] {
+            seen.answers(server(), ms(at));
+        }
+        assert!(seen.answered_others(server(), &[ms(702)]));
+        assert!(!seen.answered_others(server(), &[ms(704)]));
+        assert!(seen.map[&server()].answered.len() <= 3);
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct Extra {
     pub server_drop: Option<Drop>,
     /// The ICMP error.
     pub icmp: Option<Icmp>,
+    /// When the kernel last told the owner of an error without a number.
+    pub told: Option<Mono>,
     /// What connection tracking holds for it.
     pub nat: Option<NatEntry>,
     /// The listener when it was asked first, and last.

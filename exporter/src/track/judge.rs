@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::attempt::{Facts, Verdict};
 use super::causes::Cause;
+use super::errno;
 use super::open::Open;
 use super::rules::{self, Held, Known};
 use super::tenancy::TenancyKey;
@@ -37,8 +38,9 @@ fn outcome(tracker: &Tracker, open: &Open, flush: bool) -> (Outcome, Mono) {
         return (Outcome::Established, time);
     }
     if let Some(time) = open.closed {
-        let outcome = match (open.errno, open.gave_up, open.refused) {
-            (Some(errno), ..) => by_errno(errno),
+        let number = open.errno.or_else(|| told_errno(open, time));
+        let outcome = match (number, open.gave_up, open.refused) {
+            (Some(errno), ..) => errno::outcome(errno),
             (None, ..) if open.never_sent.is_some() => Outcome::Failed,
             (None, Some(_), _) => Outcome::TimedOut,
             (None, None, Some(_)) => Outcome::Refused,
@@ -84,20 +86,14 @@ fn completed_unseen(tracker: &Tracker, open: &Open) -> bool {
     !(open.handshake_reset.is_some() || own_server && (in_sight() || unfinished))
 }
 
-/// The outcome of an error number that ended a connect() (errno(3)).
-fn by_errno(errno: i32) -> Outcome {
-    const ENETDOWN: i32 = 100;
-    const ENETUNREACH: i32 = 101;
-    const ETIMEDOUT: i32 = 110;
-    const ECONNREFUSED: i32 = 111;
-    const EHOSTDOWN: i32 = 112;
-    const EHOSTUNREACH: i32 = 113;
-    match errno {
-        ECONNREFUSED => Outcome::Refused,
-        ETIMEDOUT => Outcome::TimedOut,
-        ENETDOWN | ENETUNREACH | EHOSTDOWN | EHOSTUNREACH => Outcome::Unreachable,
-        _ => Outcome::Failed,
-    }
+/// The error number that the application found when the kernel told it to look at its socket's error queue
+/// after an ICMP error, if it closed upon that. The kernel does so where an ICMP error finds a connecting
+/// socket in use (`net/ipv4/tcp_ipv4.c: tcp_v4_err`), and gives `SO_ERROR` the number.
+fn told_errno(open: &Open, closed: Mono) -> Option<i32> {
+    let extra = open.extra.as_deref()?;
+    let told = extra.told.filter(|told| closed.since(*told) < FIRST_RETRANSMISSION);
+    let fact = told.and(extra.icmp)?.fact;
+    errno::of_icmp(fact.kind, fact.code, fact.from.is_v4())
 }
 
 /// Judges an attempt. `flush` says that the tracker ends and not the attempt.
@@ -134,7 +130,7 @@ pub(super) fn judge(tracker: &Tracker, open: &Open, flush: bool) -> Judgement {
     let evidence = first.map_or(Evidence::None, |held| held.evidence);
     let verdict = Verdict {
         outcome,
-        errno: open.errno,
+        errno: open.errno.or_else(|| told_errno(open, open.closed?)),
         cause: first.map(|held| held.cause),
         also: causes.iter().skip(1).map(|held| held.cause).collect::<Vec<Cause>>(),
         evidence,

@@ -29,6 +29,7 @@ fn tenancy(serial: u64, port: u16, translated: bool) -> Tenancy {
         closed_by: ClosedBy::Unknown,
         client_end: 0,
         client_acked: 0,
+        asked: false,
         server_end: 0,
         window: 0,
         scales: [0; 2],

@@ -7,6 +7,7 @@ mod answers;
 pub mod attempt;
 pub mod causes;
 mod destination;
+mod errno;
 mod extra;
 pub mod holders;
 mod inbound;

@@ -67,10 +67,10 @@ impl Node {
         self.around(time).any(|state| state.insert_failed > before.insert_failed)
     }
 
-    /// Whether the table was as full as it may be about `time`. The limit is global, the count is of the
-    /// node, and each drop of a packet there may have made room for one entry.
-    pub fn full_at(&self, time: Mono) -> bool {
-        self.around(time).any(|state| state.limit > 0 && state.entries.saturating_mul(100) >= state.limit * 99)
+    /// Whether the table was as full as it may be at any time from about `since` to about `time`. The limit is
+    /// global, the count is of the node, and each drop of a packet there may have made room for one entry.
+    pub fn full_at(&self, since: Mono, time: Mono) -> bool {
+        self.between(since, time).any(|state| state.limit > 0 && state.entries.saturating_mul(100) >= state.limit * 99)
     }
 
     /// The source ports towards a destination about `time`.
@@ -80,7 +80,11 @@ impl Node {
     }
 
     fn around(&self, time: Mono) -> impl Iterator<Item = &ConntrackState> {
-        let (from, to) = (time.minus(BEFORE), time.plus(AFTER));
+        self.between(time, time)
+    }
+
+    fn between(&self, since: Mono, time: Mono) -> impl Iterator<Item = &ConntrackState> {
+        let (from, to) = (since.minus(BEFORE), time.plus(AFTER));
         self.samples.iter().filter(move |&&(at, _)| at >= from && at <= to).map(|(_, state)| state)
     }
 }
@@ -123,10 +127,11 @@ mod tests {
         let mut node = Node::new(0);
         let state = |entries| ConntrackState { entries, limit: 1_000, ..Default::default() };
         node.conntrack(ms(1_000), state(999));
-        assert!(node.full_at(ms(1_500)));
-        assert!(!node.full_at(ms(4_000)));
+        assert!(node.full_at(ms(1_500), ms(1_500)));
+        assert!(!node.full_at(ms(4_000), ms(4_000)));
+        assert!(node.full_at(ms(1_500), ms(4_000)));
         node.conntrack(ms(4_000), state(500));
-        assert!(!node.full_at(ms(4_100)));
+        assert!(!node.full_at(ms(4_100), ms(4_100)));
     }
 
     #[test]

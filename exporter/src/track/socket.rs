@@ -114,6 +114,11 @@ impl Tracker {
         if tuple.src.addr.is_loopback() {
             return;
         }
+        // A socket whose own SYN crossed its peer's (simultaneous open, RFC 9293, 3.5) comes up as the kernel's
+        // passive ends do, and is the client it was.
+        if self.by_cookie.contains_key(&step.cookie) {
+            return self.on_active(time, step);
+        }
         self.accepting.insert(tuple.dst);
         // A sidecar in the client's own namespace took what was meant for elsewhere (REDIRECT).
         if let Some(&at) = self.by_source.get(&(step.netns, tuple.src))
@@ -190,6 +195,7 @@ impl Tracker {
             window: open.window,
             scales: open.scales,
             end_known: false,
+            asked: false,
             client_fin: false,
             server_fin: false,
         };

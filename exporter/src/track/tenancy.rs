@@ -51,6 +51,8 @@ pub struct Tenancy {
     pub scales: [u8; 2],
     /// The client's stream was seen to its end (a FIN, a RST, or the socket's own numbers).
     pub end_known: bool,
+    /// Its numbers were asked for while it was open.
+    pub asked: bool,
     /// The client sent a FIN.
     pub client_fin: bool,
     /// The server sent a FIN.
@@ -82,6 +84,12 @@ impl Tenancy {
     /// data, with its FIN or without (the FIN may have been what was lost).
     pub fn ended_at(&self, number: u32) -> bool {
         self.end_known && (number == self.client_end || (self.client_fin && number == self.client_end.wrapping_add(1)))
+    }
+
+    /// Whether the server, holding this connection while it is open, acknowledges by exactly `number`: all that it
+    /// has acknowledged, or all that the client has sent.
+    pub fn stands_at(&self, number: u32) -> bool {
+        self.asked && !self.end_known && (number == self.client_acked || number == self.client_end)
     }
 
     /// Whether `number` lies within the largest window around the server's last known acknowledgement.

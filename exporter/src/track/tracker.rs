@@ -147,7 +147,10 @@ impl Tracker {
                 if let Some(&at) = self.by_cookie.get(&error.cookie)
                     && let Some(open) = self.open.get_mut(at)
                 {
-                    open.errno = Some(error.errno);
+                    match error.errno {
+                        0 => open.extra_mut().told = Some(time),
+                        errno => open.errno = Some(errno),
+                    }
                 }
             }
             What::CallFailed(failed) => self.on_call_failed(time, *failed),

@@ -120,10 +120,12 @@ impl Tracker {
         let to_client = segment.tuple.reversed();
         let echo = segment.timestamps.map(|timestamps| timestamps.ecr);
         let filed = self.by_tuple.get(&to_client).copied();
-        let at = match filed.or_else(|| self.learn_from_answer(segment)) {
-            Some(at) => at,
-            None => return,
+        let answers = |at: &usize| {
+            self.open.get(*at).is_some_and(|open| seq::answers_syn(open.isn, open.syn_payload, segment.ack))
         };
+        // The tuple may have had another attempt, and its next one is not known to be on it yet.
+        let learned = if filed.as_ref().is_some_and(answers) { None } else { self.learn_from_answer(segment) };
+        let Some(at) = learned.or(filed) else { return };
         let kind = self.interfaces.get(&segment.ifindex).map_or(PointKind::NodeNic, |i| i.kind);
         let outward = kind != PointKind::PodNic;
         let Some(open) = self.open.get_mut(at) else { return };
@@ -134,7 +136,7 @@ impl Tracker {
             }
             return;
         }
-        if filed.is_none() {
+        if learned.is_some() {
             // NAT that conntrack does not know, or a way out that is not watched: the answer tells the tuple.
             if outward {
                 open.on_wire(to_client, time);
@@ -143,7 +145,11 @@ impl Tracker {
         let point = open.point_at(segment.ifindex);
         match open.syn_ack.as_mut() {
             Some(known) => known.time = known.time.min(time),
-            None => open.syn_ack = Some(SynAck { time, isn: segment.seq, echo }),
+            None => {
+                open.syn_ack = Some(SynAck { time, isn: segment.seq, echo });
+                let syn = open.syn_times.last().copied().unwrap_or(open.started);
+                self.destinations.answers(open.destination(), syn);
+            }
         }
         open.answer_ttl.push((segment.ifindex, false, segment.ttl));
         open.scales[1] = segment.wscale.unwrap_or(0).min(14);
@@ -167,7 +173,7 @@ impl Tracker {
         {
             self.ask_listener(at, segment.tuple.src);
         }
-        if filed.is_none() {
+        if learned.is_some() {
             self.file(at, to_client);
             if outward {
                 self.refile_tenancy(at, to_client);
@@ -296,7 +302,13 @@ impl Tracker {
     fn on_end(&mut self, time: Mono, segment: &Segment) {
         let (fin, rst) = (segment.flags.fin(), segment.flags.rst());
         for (tuple, by_client) in [(segment.tuple, true), (segment.tuple.reversed(), false)] {
-            let Some((key, tenancy)) = self.ledger.tenants(tuple).next() else { continue };
+            let filed = self.ledger.tenants(tuple).next();
+            // At a point before translation that only the answers told of, it has its client's own tuple.
+            let young = || {
+                let key = self.by_tuple.get(&tuple).and_then(|&at| self.open.get(at))?.tenancy?;
+                Some((key, self.ledger.get(key)?))
+            };
+            let Some((key, tenancy)) = filed.or_else(young) else { continue };
             // While a new SYN is open on the tuple, a RST is about that SYN: it says nothing of where the
             // connection before it ended.
             let contested = self

@@ -270,7 +270,8 @@ fn direction(value: u8) -> Result<Direction, DecodeError> {
 }
 
 fn error(record: &ErrorRecord) -> Result<SocketError, DecodeError> {
-    Ok(SocketError { cookie: record.cookie, errno: errno(record.errno)? })
+    let errno = if record.errno == 0 { 0 } else { errno(record.errno)? };
+    Ok(SocketError { cookie: record.cookie, errno })
 }
 
 fn errno(value: u32) -> Result<i32, DecodeError> {

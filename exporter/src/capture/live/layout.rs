@@ -26,6 +26,8 @@ pub struct SocketLayout {
     pub protocol: u32,
     pub cookie: u32,
     pub error: u32,
+    /// `__sk_common.skc_state` (8 bits).
+    pub state: u32,
 }
 
 /// Offsets in `struct sk_buff` and what it points to, and what the tracepoint `kfree_skb` tells.
@@ -99,6 +101,7 @@ impl Layout {
                 protocol: btf.offset_of("sock", &["sk_protocol"])?,
                 cookie: btf.offset_of("sock", &["__sk_common", "skc_cookie"])?,
                 error: btf.offset_of("sock", &["sk_err"])?,
+                state: btf.offset_of("sock", &["__sk_common", "skc_state"])?,
             })
         };
         Self { socket: socket(), packet: packet(), reasons }

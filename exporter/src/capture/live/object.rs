@@ -164,6 +164,7 @@ fn build(ring_bytes: u32, layout: &Layout, netns_cookie: bool) -> Result<Ebpf, S
         ("SK_PROTOCOL", &socket.protocol),
         ("SK_COOKIE", &socket.cookie),
         ("SK_ERR", &socket.error),
+        ("SK_STATE", &socket.state),
         ("DROP_REASONS", &has_reasons),
         ("DROP_NOT_YET", &not_yet),
         ("DROP_CONSUMED", &consumed),

@@ -179,7 +179,10 @@ pub fn towards(destination: Endpoint) -> Vec<u8> {
             put(proto, CTA_PROTO_SRC_PORT, &destination.port.to_be_bytes());
         });
     });
-    let flags = BY_SOURCE | BY_PROTOCOL | BY_SOURCE_PORT;
+    // Comparing IPv6 addresses, kernels give what differs (`ctnetlink_filter_match_tuple` takes `ipv6_addr_cmp`
+    // for a test of equality): there only the port is compared here, and the address by whoever asks.
+    let by_address = if destination.addr.is_v4() { BY_SOURCE } else { 0 };
+    let flags = by_address | BY_PROTOCOL | BY_SOURCE_PORT;
     put_nested(&mut body, CTA_FILTER, |filter| put(filter, CTA_FILTER_REPLY_FLAGS, &flags.to_ne_bytes()));
     body
 }

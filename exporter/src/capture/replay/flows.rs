@@ -28,6 +28,8 @@ const MOST_POINTS: usize = 4;
 pub struct Numbers {
     /// The last acknowledgement by the server.
     pub client_acked: Option<u32>,
+    /// Where the client's stream stood.
+    pub client_next: Option<u32>,
     /// Where the server's stream stood.
     pub server_next: Option<u32>,
     /// Its first SYN was not in the file.
@@ -263,6 +265,7 @@ impl Flow {
         let client = usize::from(!first);
         let numbers = Numbers {
             client_acked: self.acked[client],
+            client_next: self.next[client],
             server_next: self.next[1 - client],
             begun_before: self.client_first.is_none(),
             over: self.reset || self.fins == [true; 2],

@@ -189,6 +189,7 @@ pub fn known_flow(tuple: Tuple, numbers: Numbers) -> KnownFlow {
         server_socket: false,
         netns: 0,
         client_acked: numbers.client_acked,
+        client_next: numbers.client_next,
         server_next: numbers.server_next,
         over: numbers.over,
     }

@@ -28,7 +28,7 @@ const EXPLAIN: &[Cause] = &[
 pub fn judge(_tracker: &Tracker, open: &Open, known: &Known, held: &mut Held) {
     unreachable(open, known, held);
     let explained = held.any(EXPLAIN);
-    if known.hasty && known.silent {
+    if known.hasty && known.silent && !explained {
         held.add(Cause::ClientAborted, Evidence::Kernel);
     } else if known.over && known.silent && !held.suspected && !explained && open.left_node() && !known.lossy {
         held.add(Cause::NoResponse, Evidence::Absence);

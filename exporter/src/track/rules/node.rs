@@ -104,14 +104,17 @@ fn on_insert(tracker: &Tracker, open: &Open, extra: &Extra, time: Mono, evidence
     let destination = tuple.map_or(open.inner().dst, |tuple| tuple.dst);
     if tracker.node.insert_failed_at(time) {
         held.facts.snat = tracker.node.ports_at(destination, time);
-        if held.facts.snat.is_some_and(node::exhausted) {
+        let competitor = competitor(tracker, open, extra, time);
+        // A SYN that was sent again found a port: where somebody took this one's first, that was the reason.
+        let found_one = open.came_up() && competitor.is_some();
+        if held.facts.snat.is_some_and(node::exhausted) && !found_one {
             return held.add(Cause::SnatPortExhausted, evidence);
         }
-        if let Some(competitor) = competitor(tracker, open, extra, time) {
+        if let Some(competitor) = competitor {
             held.facts = Facts { competitor: Some(competitor), ..std::mem::take(&mut held.facts) };
             return held.add(Cause::SnatRace, evidence);
         }
-    } else if tracker.node.full_at(time) {
+    } else if tracker.node.full_at(open.first_syn(), time) {
         return held.add(Cause::ConntrackTableFull, evidence);
     }
     held.add(Cause::DroppedInNode, evidence);

@@ -69,7 +69,7 @@ fn stale_owner(tracker: &Tracker, open: &Open, ack: u32) -> Option<(TenancyKey, 
     let earlier = |tenancy: &Tenancy, since: Mono| tenancy.serial != open.serial && tenancy.opened <= since;
     for &(tuple, since) in tenures.iter().rev() {
         for (key, tenancy) in tracker.ledger.tenants(tuple) {
-            if earlier(tenancy, since) && tenancy.ended_at(ack) {
+            if earlier(tenancy, since) && (tenancy.ended_at(ack) || tenancy.stands_at(ack)) {
                 return Some((key, Evidence::Exact));
             }
         }

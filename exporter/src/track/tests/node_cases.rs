@@ -108,9 +108,12 @@ fn a_drop_on_the_way_out_raises_questions_once() {
     assert!(questions(&mut world).len() <= 8, "bounded for one attempt");
 }
 
+/// With every port in use by the time somebody looks, for the winner has the last one.
 #[test]
 fn the_loser_of_a_race_names_the_winner() {
     let mut world = World::new();
+    let (there, egress) = (end("192.168.50.20:8443"), end("192.168.50.10:0").addr);
+    world.see(What::SnatPorts(SnatPorts { egress, destination: there, used: 10, range: Some((20_000, 20_009)) }));
     let winner = world.conn(1, POD_A, 40_001, 40_001);
     let mut loser = world.conn(2, POD_B, 40_001, 40_001);
     loser.wire = winner.wire;

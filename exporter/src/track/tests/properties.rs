@@ -152,6 +152,7 @@ fn any_answer() -> impl Strategy<Value = What> {
                 server_socket,
                 netns: 1,
                 client_acked,
+                client_next: client_acked,
                 server_next: None,
                 over,
             })

@@ -209,6 +209,7 @@ fn an_owner_from_before_the_start_is_known_and_has_no_span() {
         server_socket: false,
         netns: 0,
         client_acked: None,
+        client_next: None,
         server_next: None,
         over: true,
     }));

@@ -250,10 +250,10 @@ impl Asker {
                     Ok(Some((socket, numbers.filter(|numbers| numbers.state == u32::from(socket.state)))))
                 });
                 let Some(Some((socket, numbers))) = told(found) else { continue };
-                let (client_acked, server_next) = match numbers {
-                    Some(n) if server_socket => (Some(n.rcv_nxt), Some(n.snd_nxt)),
-                    Some(n) => (Some(n.snd_una), Some(n.rcv_nxt)),
-                    None => (None, None),
+                let (client_acked, client_next, server_next) = match numbers {
+                    Some(n) if server_socket => (Some(n.rcv_nxt), None, Some(n.snd_nxt)),
+                    Some(n) => (Some(n.snd_una), Some(n.snd_nxt), Some(n.rcv_nxt)),
+                    None => (None, None, None),
                 };
                 return Some(KnownFlow {
                     tuple,
@@ -262,6 +262,7 @@ impl Asker {
                     server_socket,
                     netns: namespaces.cookie(id),
                     client_acked,
+                    client_next,
                     server_next,
                     over: socket.is_time_wait(),
                 });

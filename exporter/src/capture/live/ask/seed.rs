@@ -93,6 +93,7 @@ impl Join {
             server_socket,
             netns,
             client_acked: None,
+            client_next: None,
             server_next: None,
             over: socket.is_time_wait(),
         }
@@ -109,6 +110,7 @@ impl Join {
             server_socket: false,
             netns: 0,
             client_acked: None,
+            client_next: None,
             server_next: None,
             over: entry.state.is_some_and(State::is_over) || asked(&entry.nat),
         })
