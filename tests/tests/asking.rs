@@ -50,7 +50,7 @@ fn asked_after_the_case(family: Family, forward: Option<SocketAddr>) {
     let _one = LAB.lock().unwrap_or_else(PoisonError::into_inner);
     let scenarios = catalog::all().unwrap();
     let scenario = scenarios.iter().find(|scenario| scenario.name == "reuse-never-closed").unwrap();
-    let watch = Watch { agent: Some(agent.clone()), forward, console: false };
+    let watch = Watch { agent: Some(agent.clone()), forward, console: false, captures: None };
     let mut run = Run::start(scenario, family, Path::new(env!("CARGO_BIN_EXE_lab")), watch).unwrap();
     run.steps().unwrap();
 
@@ -94,7 +94,7 @@ fn asked_after_the_case(family: Family, forward: Option<SocketAddr>) {
         }
         assert_eq!(rows(&run, &agent, &["attempts", "--failed", "--json"], 1), failed);
     } else {
-        assert_eq!(run.verdict().unwrap(), Vec::<String>::new());
+        assert_eq!(run.verdict().unwrap().wrong, Vec::<String>::new());
     }
 }
 

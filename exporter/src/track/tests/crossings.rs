@@ -88,7 +88,7 @@ fn two_syns_that_cross_are_two_attempts_that_came_up() {
 #[test]
 fn the_next_attempt_on_a_tuple_that_only_answers_tell_of() {
     let mut world = World::new();
-    let seen = |conn: &Conn| Conn { wire: conn.inner, ..conn.clone() };
+    let seen = |conn: &Conn| Conn { wire: conn.inner, ..*conn };
     let first = world.conn(1, POD_A, 40_001, 46_994);
     let second = Conn { wire: first.wire, ..world.conn(2, POD_B, 40_001, 46_994) };
     world.connect(&first);
