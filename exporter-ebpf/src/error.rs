@@ -15,6 +15,8 @@ use crate::maps::{Side, header, now, reserve, submit};
 const IPPROTO_TCP: u16 = 6;
 /// The state of a socket that connects (`net/tcp_states.h`).
 const TCP_SYN_SENT: u8 = 2;
+/// The state of a socket that an error ended.
+const TCP_CLOSE: u8 = 7;
 
 /// Offset of `sk_protocol` (16 bits) in `struct sock`.
 #[unsafe(no_mangle)]
@@ -47,10 +49,10 @@ pub fn synspan_skerr(ctx: RawTracePointContext) -> i32 {
         if !read(sock, SK_ERR.load(), &mut errno) {
             return 0;
         }
-        // An owner woken with no number finds an ICMP error in the socket's error queue: of interest while it
-        // connects. Afterwards that is how sent data are confirmed, often.
+        // An owner woken with no number found it faster than this program, or finds an ICMP error in the socket's
+        // error queue. In other states that is how sent data are confirmed, often.
         let mut state = 0_u8;
-        if errno == 0 && (!read(sock, SK_STATE.load(), &mut state) || state != TCP_SYN_SENT) {
+        if errno == 0 && !(read(sock, SK_STATE.load(), &mut state) && matches!(state, TCP_SYN_SENT | TCP_CLOSE)) {
             return 0;
         }
         let time = now();

@@ -19,6 +19,8 @@ use crate::capture::tuple::{Endpoint, Tuple};
 const MOST_QUESTIONS: u8 = 3;
 /// Two attempts for one port are a race if their SYNs are so near.
 const RACE: std::time::Duration = std::time::Duration::from_millis(50);
+/// Dropped SYNs whose winner is not known yet.
+const MAX_LOSERS: usize = 256;
 
 impl Tracker {
     /// connect() returned an error: if its SYN was never seen, that is all there is of it.
@@ -170,16 +172,40 @@ impl Tracker {
         }
     }
 
-    /// Another attempt on the wire tuple with which this one was dropped, at the same moment. A SYN sent again
-    /// that is dropped too lost no race: the winner of the first is known to translation by then.
+    /// Another attempt on the wire tuple with which this one was dropped, at the same moment: one that has left, or
+    /// is about to be seen leaving. A SYN sent again that is dropped too lost no race: the winner of the first is
+    /// known to translation by then.
     fn find_competitor(&mut self, at: usize, tuple: Tuple, time: Mono) {
-        if let Some(open) = self.open.get_mut(at) {
-            open.extra_mut().competitor = None;
+        let Some(open) = self.open.get_mut(at) else { return };
+        open.extra_mut().competitor = None;
+        let serial = open.serial;
+        match self.by_tuple.get(&tuple).copied().filter(|&other| other != at) {
+            Some(winner) => self.won(winner, (at, serial), time),
+            None => {
+                if self.losers.len() >= MAX_LOSERS {
+                    self.losers.pop_front();
+                }
+                self.losers.push_back((time, tuple, at, serial));
+            }
         }
-        let Some(other) = self.by_tuple.get(&tuple).copied().filter(|&other| other != at) else { return };
-        let Some(winner) = self.open.get(other) else { return };
-        let apart = winner.first_syn().since(time).max(time.since(winner.first_syn()));
-        if apart > RACE {
+    }
+
+    /// A SYN left on a tuple on which another was dropped a moment ago.
+    pub(super) fn find_losers(&mut self, winner: usize, tuple: Tuple, time: Mono) {
+        while self.losers.front().is_some_and(|&(dropped, ..)| time.since(dropped) > RACE) {
+            self.losers.pop_front();
+        }
+        let lost = self.losers.iter().position(|&(_, dropped, at, _)| dropped == tuple && at != winner);
+        if let Some((dropped, _, at, serial)) = lost.and_then(|index| self.losers.remove(index)) {
+            self.won(winner, (at, serial), dropped);
+        }
+    }
+
+    /// Notes who was faster than an attempt whose SYN was dropped at `time`.
+    fn won(&mut self, winner: usize, (at, serial): (usize, u64), time: Mono) {
+        let Some(winner) = self.open.get(winner) else { return };
+        let syn = winner.first_syn();
+        if syn.since(time).max(time.since(syn)) > RACE {
             return;
         }
         let competitor = Competitor {
@@ -190,7 +216,7 @@ impl Tracker {
             tuple: winner.inner(),
             wire: winner.outer(),
         };
-        if let Some(open) = self.open.get_mut(at) {
+        if let Some(open) = self.open.get_mut(at).filter(|open| open.serial == serial) {
             open.extra_mut().competitor = Some(competitor);
         }
     }

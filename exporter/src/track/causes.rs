@@ -66,7 +66,7 @@ pub const CAUSES: &[CauseEntry] = &[
         sides: &[(None, Side::Node)],
         evidence: &[Evidence::Exact, Evidence::Window, Evidence::Tuple],
         sentence: "the source port was used again for the same destination while the server still held the connection that had it before",
-        proof: "The SYN was answered by an acknowledgement that is not a SYN-ACK, and an earlier owner of the port is known. `exact`: the acknowledgement's number is where that owner's connection ended. `window`: it lies within the largest window around that connection's last known acknowledgement. `tuple`: only addresses and ports match. Where no NAT took part, the client chose the port itself, and is the side responsible.",
+        proof: "The SYN was answered by an acknowledgement that is not a SYN-ACK, and an earlier owner of the port is known. `exact`: the acknowledgement's number is where that owner's connection ended, or stands while it is open. `window`: it lies within the largest window around that connection's last known acknowledgement. `tuple`: only addresses and ports match. Where no NAT took part, the client chose the port itself, and is the side responsible.",
         confirm: &[
             "tcpdump -nn -S -i NODE_INTERFACE 'tcp port PORT and host SERVER': the SYN, then an ACK with foreign numbers in place of a SYN-ACK, then a RST whose sequence number is that ACK's number",
             "ss -tano 'sport = :SERVER_PORT and dport = :PORT': on the server: the old connection, in CLOSE-WAIT, ESTAB or TIME-WAIT",

@@ -44,6 +44,10 @@ fn outcome(tracker: &Tracker, open: &Open, flush: bool) -> (Outcome, Mono) {
             (None, ..) if open.never_sent.is_some() => Outcome::Failed,
             (None, Some(_), _) => Outcome::TimedOut,
             (None, None, Some(_)) => Outcome::Refused,
+            // The error that ended it was taken before it could be read.
+            (None, None, None) if open.extra.as_ref().and_then(|extra| extra.told).is_some_and(|told| told >= time) => {
+                Outcome::Failed
+            }
             // Where the kernel tells of errors, a close without one is the application's own.
             (None, None, None) if tracker.options.errors_seen => Outcome::Aborted,
             (None, None, None) => Outcome::Failed,

@@ -93,6 +93,8 @@ pub struct Tracker {
     next_serial: u64,
     pub(super) findings: VecDeque<Finding>,
     pub(super) questions: VecDeque<Question>,
+    /// SYNs that netfilter dropped a moment ago: when, with which tuple, of which attempt (its slot and serial).
+    pub(super) losers: VecDeque<(Mono, Tuple, usize, u64)>,
 }
 
 impl Tracker {
@@ -132,6 +134,7 @@ impl Tracker {
             next_serial: 1,
             findings: VecDeque::new(),
             questions: VecDeque::new(),
+            losers: VecDeque::new(),
         }
     }
 

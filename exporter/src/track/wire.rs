@@ -52,6 +52,9 @@ impl Tracker {
         let entry = open.entry(host).filter(|_| left);
         let towards = open.inner().dst.addr;
         self.file(at, segment.tuple);
+        if left && !self.losers.is_empty() {
+            self.find_losers(at, segment.tuple, time);
+        }
         if let Some(entry) = entry {
             self.witnesses.saw(entry, towards, time);
         }

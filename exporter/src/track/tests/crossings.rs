@@ -169,3 +169,15 @@ fn a_reset_for_a_used_port_while_fresh_ones_are_answered_at_once_is_suspected() 
         assert_eq!(attempt.verdict.cause, Some(expected));
     }
 }
+
+#[test]
+fn an_error_taken_before_it_could_be_read_is_no_close_of_the_applications_own() {
+    let mut world = World::new();
+    let conn = world.conn(1, POD_A, 40_001, 40_001);
+    world.connect(&conn);
+    world.syn(&conn, 0, true);
+    world.closed_unopened(&conn);
+    world.error(&conn, 0);
+    let verdict = world.only().verdict;
+    assert_eq!((verdict.outcome, verdict.cause), (Outcome::Failed, Some(Cause::NoResponse)));
+}

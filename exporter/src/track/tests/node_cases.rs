@@ -111,34 +111,40 @@ fn a_drop_on_the_way_out_raises_questions_once() {
 /// With every port in use by the time somebody looks, for the winner has the last one.
 #[test]
 fn the_loser_of_a_race_names_the_winner() {
-    let mut world = World::new();
-    let (there, egress) = (end("192.168.50.20:8443"), end("192.168.50.10:0").addr);
-    world.see(What::SnatPorts(SnatPorts { egress, destination: there, used: 10, range: Some((20_000, 20_009)) }));
-    let winner = world.conn(1, POD_A, 40_001, 40_001);
-    let mut loser = world.conn(2, POD_B, 40_001, 40_001);
-    loser.wire = winner.wire;
-    conntrack(&mut world, 50, 7);
-    world.connect(&winner);
-    world.connect(&loser);
-    world.syn(&winner, 0, true);
-    world.syn(&loser, 0, false);
-    world.see(drop_of(&loser, winner.wire, HOST_NETNS, "NETFILTER_DROP", "nf_hook_slow"));
-    conntrack(&mut world, 50, 8);
-    world.syn_ack(&winner, 0);
-    world.established(&winner);
-    let first = world.only();
-    assert_eq!(first.verdict.cause, None, "the winner is healthy");
-    world.wait_ms(1_000);
-    loser.wire = world.conn(2, POD_B, 40_001, 50_000).wire;
-    world.syn(&loser, 1_000, true);
-    world.syn_ack(&loser, 1_000);
-    world.established(&loser);
-    let attempt = world.only();
-    assert_eq!(said(&attempt), (Outcome::Established, Some(Cause::SnatRace), Evidence::Kernel, Some(Side::Node)));
-    let competitor = attempt.facts.competitor.expect("the winner");
-    assert_eq!((competitor.serial, competitor.tuple), (first.serial, winner.inner));
-    assert_eq!(competitor.trace, first.trace);
-    assert!(!attempt.verdict.also.contains(&Cause::SynLost));
+    for winner_seen_first in [true, false] {
+        let mut world = World::new();
+        let (there, egress) = (end("192.168.50.20:8443"), end("192.168.50.10:0").addr);
+        world.see(What::SnatPorts(SnatPorts { egress, destination: there, used: 10, range: Some((20_000, 20_009)) }));
+        let winner = world.conn(1, POD_A, 40_001, 40_001);
+        let mut loser = world.conn(2, POD_B, 40_001, 40_001);
+        loser.wire = winner.wire;
+        conntrack(&mut world, 50, 7);
+        world.connect(&winner);
+        world.connect(&loser);
+        let dropped = drop_of(&loser, winner.wire, HOST_NETNS, "NETFILTER_DROP", "nf_hook_slow");
+        world.syn(&winner, 0, winner_seen_first);
+        world.syn(&loser, 0, false);
+        world.see(dropped);
+        if !winner_seen_first {
+            world.segment((NODE, Direction::Egress), winner.wire, Flags::SYN, winner.isn, 0, Some((winner.tsval, 0)));
+        }
+        conntrack(&mut world, 50, 8);
+        world.syn_ack(&winner, 0);
+        world.established(&winner);
+        let first = world.only();
+        assert_eq!(first.verdict.cause, None, "the winner is healthy");
+        world.wait_ms(1_000);
+        loser.wire = world.conn(2, POD_B, 40_001, 50_000).wire;
+        world.syn(&loser, 1_000, true);
+        world.syn_ack(&loser, 1_000);
+        world.established(&loser);
+        let attempt = world.only();
+        assert_eq!(said(&attempt), (Outcome::Established, Some(Cause::SnatRace), Evidence::Kernel, Some(Side::Node)));
+        let competitor = attempt.facts.competitor.expect("the winner");
+        assert_eq!((competitor.serial, competitor.tuple), (first.serial, winner.inner));
+        assert_eq!(competitor.trace, first.trace);
+        assert!(!attempt.verdict.also.contains(&Cause::SynLost));
+    }
 }
 
 #[test]
