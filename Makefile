@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector test test-rust test-collector bench bench-replay lab matrix fmt lint doc causes licences clean-lab
+.PHONY: help setup build release demo demo-collector test test-rust test-collector bench bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -45,6 +45,9 @@ bench: release ## Cost per connection, beside tcplife, tcpstates and conntrack -
 
 bench-replay: setup ## Replay of a capture of 1 GiB beside tshark: time and memory
 	@scripts/bench-replay.sh
+
+fuzz: setup ## Fuzz what reads bytes from outside: make fuzz TIME=20 ARGS="tracker config"; fuzz/README.md says more
+	@TIME="$(or $(TIME),20)" scripts/fuzz.sh $(ARGS)
 
 lab: build ## The fault lab: make lab ARGS="run NAME"; without ARGS the list of scenarios
 	@$(LAB) $(or $(ARGS),list)

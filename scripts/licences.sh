@@ -7,8 +7,9 @@ set -euo pipefail
 # Licences that ask for no more than to be named.
 allowed='["MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "0BSD", "CC0-1.0", "Unicode-3.0",
     "Unlicense", "CDLA-Permissive-2.0"]'
-# Crates that may have another, each with its reason, as {"name": "LICENCE"}. None so far.
-named='{}'
+# Crates that may have another, each with its reason, as {"name": "LICENCE"}.
+# libfuzzer-sys: carries LLVM's libFuzzer, whose older licence asks for no more than to be named; in no shipped program.
+named='{"libfuzzer-sys": "NCSA"}'
 
 cd "$ROOT"
 metadata=$(scripts/cargo.sh metadata --locked --format-version 1 --filter-platform "$(uname -m)-unknown-linux-gnu" \

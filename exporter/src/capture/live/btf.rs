@@ -23,6 +23,8 @@ const LAST_KIND: u32 = 19;
 
 /// How deep structures without a name are searched.
 const MOST_NESTED: u32 = 8;
+/// How many members are looked at for one field, so that data that leads in circles ends.
+const MOST_MEMBERS: u32 = 10_000;
 
 /// The kernel's types.
 pub struct Btf<'a> {
@@ -66,15 +68,16 @@ impl<'a> Btf<'a> {
     /// field or it is a bit field.
     pub fn offset_of(&self, structure: &str, path: &[&str]) -> Option<u32> {
         let mut at = self.named(STRUCT, structure)?;
-        let mut bits = 0;
+        let mut bits = 0_u32;
+        let mut left = MOST_MEMBERS;
         for (depth, field) in path.iter().enumerate() {
-            let (offset, of_type) = self.member(at, field, 0)?;
-            bits += offset;
+            let (offset, of_type) = self.member(at, field, 0, &mut left)?;
+            bits = bits.checked_add(offset)?;
             if depth + 1 < path.len() {
                 at = self.plain(of_type)?;
             }
         }
-        (bits % 8 == 0).then_some(bits / 8)
+        bits.is_multiple_of(8).then_some(bits / 8)
     }
 
     /// The names and values of an enumeration; none if there is none of that name.
@@ -110,13 +113,14 @@ impl<'a> Btf<'a> {
     }
 
     /// A member's offset in bits and its type, also of structures without a name inside this one.
-    fn member(&self, at: usize, field: &str, depth: u32) -> Option<(u32, u32)> {
+    fn member(&self, at: usize, field: &str, depth: u32, left: &mut u32) -> Option<(u32, u32)> {
         let info = word(self.types, at + 4)?;
         if !matches!(kind(info), STRUCT | UNION) || depth > MOST_NESTED {
             return None;
         }
         let with_bitfields = info >> 31 != 0;
         for index in 0..(info & 0xffff) as usize {
+            *left = left.checked_sub(1)?;
             let member = at + 12 + index * 12;
             let name = self.string(word(self.types, member)?)?;
             let of_type = word(self.types, member + 4)?;
@@ -127,9 +131,9 @@ impl<'a> Btf<'a> {
             }
             if name.is_empty()
                 && let Some(inner) = self.plain(of_type)
-                && let Some((more, found)) = self.member(inner, field, depth + 1)
+                && let Some((more, found)) = self.member(inner, field, depth + 1, left)
             {
-                return Some((bits + more, found));
+                return Some((bits.checked_add(more)?, found));
             }
         }
         None
@@ -194,6 +198,11 @@ mod tests {
             vec![at("f"), info(TYPEDEF, 0), 9],                      // 10
         ]
         .concat();
+        file(&words, strings)
+    }
+
+    /// BTF data of these types and names.
+    fn file(words: &[u32], strings: &[u8]) -> Vec<u8> {
         let types: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
         let mut data = Vec::new();
         data.extend_from_slice(&MAGIC.to_ne_bytes());
@@ -203,6 +212,25 @@ mod tests {
         data.extend_from_slice(&types);
         data.extend_from_slice(strings);
         data
+    }
+
+    #[test]
+    fn an_offset_that_no_number_holds_is_none() {
+        // struct s { struct { int a } }, each at 2^32 - 8 bits.
+        let far = u32::MAX - 7;
+        let words = [1, STRUCT << 24 | 1, 8, 0, 2, far, 0, STRUCT << 24 | 1, 8, 3, 3, far, 3, INT << 24, 4, 32];
+        let data = file(&words, b"\0s\0a\0");
+        assert_eq!(Btf::parse(&data).unwrap().offset_of("s", &["a"]), None);
+    }
+
+    #[test]
+    fn a_structure_that_holds_itself_many_times_ends() {
+        let members = 60;
+        let words = [1, STRUCT << 24 | members, 8].into_iter().chain([0, 1, 0].repeat(members as usize));
+        let data = file(&words.collect::<Vec<_>>(), b"\0s\0");
+        let before = std::time::Instant::now();
+        assert_eq!(Btf::parse(&data).unwrap().offset_of("s", &["a"]), None);
+        assert!(before.elapsed().as_secs() < 10, "{:?}", before.elapsed());
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub mod clean;
 mod clsact;
 mod decode;
 mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hook;
 mod inbound;
 mod layout;

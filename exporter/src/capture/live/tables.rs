@@ -59,7 +59,7 @@ pub fn links(socket: &mut Socket) -> io::Result<HashMap<u32, Link>> {
     })
 }
 
-fn link(payload: &[u8]) -> Option<Link> {
+pub(super) fn link(payload: &[u8]) -> Option<Link> {
     let mut link = Link {
         hardware: u16_at(payload, 2)?,
         index: u32_at(payload, 4)?,
@@ -88,13 +88,15 @@ fn link(payload: &[u8]) -> Option<Link> {
 ///
 /// Those of netlink.
 pub fn shared_prefixes(socket: &mut Socket) -> io::Result<HashSet<u32>> {
-    socket.dump(GETADDR, &[0; IFADDRMSG], |found: &mut HashSet<u32>, payload| {
-        let (Some([family, prefix, _, scope]), Some(index)) = (payload.get(..4), u32_at(payload, 4)) else { return };
-        let longest = if *family == AF_INET { 31 } else { 127 };
-        if *prefix < longest && *scope == RT_SCOPE_UNIVERSE {
-            found.insert(index);
-        }
-    })
+    socket.dump(GETADDR, &[0; IFADDRMSG], shared_prefix)
+}
+
+pub(super) fn shared_prefix(found: &mut HashSet<u32>, payload: &[u8]) {
+    let (Some([family, prefix, _, scope]), Some(index)) = (payload.get(..4), u32_at(payload, 4)) else { return };
+    let longest = if *family == AF_INET { 31 } else { 127 };
+    if *prefix < longest && *scope == RT_SCOPE_UNIVERSE {
+        found.insert(index);
+    }
 }
 
 /// Links that a default route of the main table leaves by.
@@ -115,7 +117,7 @@ pub fn is_default(payload: &[u8]) -> bool {
     payload.get(1) == Some(&0) && payload.get(7) == Some(&RTN_UNICAST) && table == Some(RT_TABLE_MAIN)
 }
 
-fn default_route(payload: &[u8]) -> Vec<u32> {
+pub(super) fn default_route(payload: &[u8]) -> Vec<u32> {
     let mut by = Vec::new();
     if !is_default(payload) {
         return by;

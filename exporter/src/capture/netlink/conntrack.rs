@@ -132,7 +132,7 @@ fn tuple(value: &[u8]) -> Option<Tuple> {
             _ => (),
         }
     }
-    (protocol == Some(TCP)).then_some(())?;
+    (protocol == Some(TCP) && source?.is_v4() == destination?.is_v4()).then_some(())?;
     Some(Tuple::new(Endpoint { addr: source?, port: from? }, Endpoint { addr: destination?, port: to? }))
 }
 

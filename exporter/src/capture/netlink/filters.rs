@@ -113,7 +113,7 @@ pub fn list(socket: &mut Socket, ifindex: u32, direction: Direction) -> io::Resu
 }
 
 /// Reads one answer; a preference's own entry, which has no handle, is no filter.
-fn read(body: &[u8], direction: Direction) -> Option<Filter> {
+pub fn read(body: &[u8], direction: Direction) -> Option<Filter> {
     let mut filter = Filter {
         ifindex: u32_at(body, 4)?,
         direction,
