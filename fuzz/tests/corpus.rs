@@ -1,5 +1,7 @@
 //! Every seed, and every input that once failed, through its target. A panic names the file.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the reason")]
+
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
