@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -25,6 +25,13 @@ use crate::world::{UPLINK, VETH};
 const MAGIC: u32 = 0xa1b2_3c4d;
 const SNAP: u32 = 262_144;
 const LINKTYPE_ETHERNET: u32 = 1;
+/// What ends a file: to and from locally administered addresses, of the Ethernet type for experiments (IEEE 802),
+/// and as short as frames may be.
+const MARK: [u8; 60] = {
+    let mut frame = [0; 60];
+    (frame[0], frame[6], frame[12], frame[13]) = (2, 2, 0x88, 0xb5);
+    frame
+};
 /// Room for what comes while the thread waits for a CPU.
 const BUFFER: usize = 64 << 20;
 
@@ -52,13 +59,16 @@ impl Captures {
         let work = move || {
             // Interfaces' names are those of the thread's namespace.
             netns::enter(&netns)?;
-            Files { dir, open: HashMap::new() }.write(&fd, &ended)
+            let mut files = Files { dir, open: HashMap::new() };
+            files.write(&fd, &ended)?;
+            files.mark()
         };
         let thread = std::thread::Builder::new().name("captures".into()).spawn(work).context("start a thread")?;
         Ok(Self { end, thread: Some(thread) })
     }
 
-    /// Ends them; what has passed is in the files.
+    /// Ends them; what has passed is in the files, and a frame of no meaning at each interface, so that a file says
+    /// how long it lasted: nodes of the world are never quiet, and the lab's are.
     pub fn end(&mut self) -> Result<()> {
         // What was just sent may still be on its way to the packet socket.
         std::thread::sleep(Duration::from_millis(50));
@@ -111,6 +121,20 @@ impl Files {
             }
         }
         lost(fd)?;
+        self.flush()
+    }
+
+    /// Writes a last frame to each file, of now.
+    fn mark(&mut self) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))?;
+        let now = TimeSpec::from_duration(now);
+        for file in self.open.values_mut().flatten() {
+            record(file, now, &MARK, MARK.len()).context("write a capture")?;
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
         self.open.values_mut().flatten().try_for_each(BufWriter::flush).context("write a capture")
     }
 

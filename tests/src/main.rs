@@ -293,16 +293,16 @@ fn matrix(args: &MatrixArgs) -> Result<ExitCode> {
 
 /// Compares replay with live, run by run. Needs no root.
 fn replay(dir: &Path, agent: &Path) -> Result<ExitCode> {
-    let (mut attempts, mut open, mut wrong) = (0, 0, 0);
+    let (mut attempts, mut less, mut wrong) = (0, 0, 0);
     for run in synspan_lab::replay::runs(dir)? {
         let compared = synspan_lab::replay::compare(agent, &run)?;
         println!("{}  {}", if compared.wrong.is_empty() { "same " } else { "OTHER" }, run.display());
         compared.wrong.iter().for_each(|line| println!("    {line}"));
         attempts += compared.attempts;
-        open += compared.open;
+        less += compared.less;
         wrong += compared.wrong.len();
     }
-    println!("\n{attempts} attempts, {open} of them open at the file's end, {wrong} differences");
+    println!("\n{attempts} attempts, {less} of them with less in replay as their scenarios say, {wrong} differences");
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -113,11 +113,11 @@ pub(super) fn judge(tracker: &Tracker, open: &Open, flush: bool) -> Judgement {
         over: !matches!(outcome, Outcome::Established | Outcome::Pending),
         silent: !open.answered(),
         refused: outcome == Outcome::Refused && open.refused.is_some(),
-        // An application that closed before anything was due saw nothing wrong.
-        hasty: outcome == Outcome::Aborted
-            && open.syns() <= 1
-            && ended.since(open.started) < FIRST_RETRANSMISSION
-            && open.never_sent.is_none(),
+        // An application that closed before anything was due saw nothing wrong. On the wire alone it is the one
+        // that sent no second SYN.
+        hasty: open.syns() <= 1
+            && open.never_sent.is_none()
+            && (open.wire_only || outcome == Outcome::Aborted && ended.since(open.started) < FIRST_RETRANSMISSION),
     };
     let mut held = Held::new(previous.map(|(key, _)| key));
     rules::reuse::judge(tracker, open, &known, &mut held);

@@ -99,12 +99,18 @@ pub struct Open {
     pub syn_ack_seen: Seen,
     /// Where the first SYN-ACK was seen first: there another one is a retransmission.
     pub syn_ack_at: Option<(u32, Direction, Mono)>,
-    /// How often the SYN-ACK was sent again.
+    /// How often the SYN-ACK was sent again, when it was seen last there, and the longest time between two.
     pub syn_acks_again: u32,
+    pub syn_ack_last: Mono,
+    pub syn_ack_gap: Duration,
     /// Where a RST by the server's side was seen.
     pub reset_seen: Seen,
     /// The client's segment after the SYN-ACK was seen.
     pub client_acked: bool,
+    /// The interface at which a capture that tells no directions was read the wrong way round.
+    pub turned: Option<u32>,
+    /// It was not, in a capture that may lack it, and nobody asked for it again.
+    pub assumed_acked: bool,
     /// A RST right after the SYN-ACK, and whether the client sent it.
     pub handshake_reset: Option<bool>,
     /// connect() ended before any SYN; the port that the socket had bound, 0 if none.
@@ -202,8 +208,12 @@ impl Open {
             syn_ack_seen: Seen::default(),
             syn_ack_at: None,
             syn_acks_again: 0,
+            syn_ack_last: Mono::default(),
+            syn_ack_gap: Duration::ZERO,
             reset_seen: Seen::default(),
             client_acked: false,
+            turned: None,
+            assumed_acked: false,
             handshake_reset: None,
             never_sent: None,
             proxied: false,
@@ -235,6 +245,7 @@ impl Open {
                 Some(at)
             }
             None if self.sightings.len() < MAX_SIGHTINGS => {
+                self.turn(segment, kind);
                 self.sightings.push(Sighting {
                     ifindex: segment.ifindex,
                     interface: interface.map_or_else(|| Arc::from(""), |i| i.name.clone()),
@@ -266,6 +277,17 @@ impl Open {
         }
         let retry = at.map_or(0, |at| self.sightings[at].syns - 1);
         self.tell(time, at, StoryStep::Syn { retry, tuple: segment.tuple });
+    }
+
+    /// A SYN that goes into a pod, and was seen at the node's interface alone before, came in there: captures
+    /// tell no directions, and how far a SYN has come does not tell a neighbour's from one that the node passed on.
+    fn turn(&mut self, segment: &Segment, kind: PointKind) {
+        let [first] = self.sightings.as_mut_slice() else { return };
+        let into_pod = kind == PointKind::PodNic && segment.direction == Direction::Egress;
+        if self.wire_only && into_pod && first.kind != PointKind::PodNic && first.direction == Direction::Egress {
+            first.direction = Direction::Ingress;
+            self.turned = Some(first.ifindex);
+        }
     }
 
     /// Notes the tuple at the node's outward interface.
@@ -303,11 +325,20 @@ impl Open {
         self.established.is_some() || self.server.is_some() || (self.wire_only && self.wire_complete())
     }
 
-    /// Whether the answer went all the way that is watched, and nobody took it back: what can be said where
-    /// no socket is in sight.
+    /// Whether the handshake was seen to its end, and nobody took it back: what can be said where no socket
+    /// is in sight.
     pub fn wire_complete(&self) -> bool {
-        let arrived = self.client_nic().is_none() || self.syn_ack_seen.out_pod || self.client_acked;
-        self.syn_ack.is_some() && self.handshake_reset.is_none() && arrived
+        self.syn_ack.is_some() && self.handshake_reset.is_none() && (self.client_acked || self.assumed_acked)
+    }
+
+    /// Takes the handshake for complete whose last segment is not in the capture, as where tcpdump was asked
+    /// for SYN, FIN and RST alone: the answer went all the way that is watched, and neither side sent its part
+    /// again in the time in which it would have.
+    pub fn assume_acked(&mut self, now: Mono) {
+        let Some(syn_ack) = self.syn_ack else { return };
+        let arrived = self.client_nic().is_none() || self.syn_ack_seen.out_pod;
+        let again = self.syn_acks_again > 0 || self.syn_times.last().is_some_and(|&last| last > syn_ack.time);
+        self.assumed_acked = self.wire_only && arrived && !again && self.overdue(now);
     }
 
     /// Adds a step to the story.
@@ -420,6 +451,15 @@ impl Open {
         last(Direction::Egress).is_some_and(|out| last(Direction::Ingress).is_none_or(|entered| out >= entered))
     }
 
+    /// Whether every SYN that came to the node's way out went on, as far as both ends of that way are in sight.
+    pub fn all_left(&self) -> bool {
+        let most = |direction| self.sightings.iter().filter(|s| s.direction == direction).map(|s| s.syns).max();
+        match (most(Direction::Ingress), most(Direction::Egress)) {
+            (Some(entered), Some(left)) => left >= entered,
+            _ => true,
+        }
+    }
+
     /// When a SYN was last seen leaving, if that was not before `time`.
     pub fn left_since(&self, time: Mono) -> Option<Mono> {
         let left = self.sightings.iter().filter(|sighting| sighting.direction == Direction::Egress);
@@ -434,14 +474,20 @@ impl Open {
     }
 
     /// Whether its client has given up by `now`, as far as the wire tells: its next SYN would have been
-    /// due. Timers double at most (RFC 6298, 5.5), and start at three seconds at most (RFC 1122).
+    /// due, or its server's next SYN-ACK.
     pub fn overdue(&self, now: Mono) -> bool {
+        now.since(self.touched) > self.wire_patience()
+    }
+
+    /// For how long a segment may be waited for on the wire: timers double at most (RFC 6298, 5.5), and start at
+    /// three seconds at most (RFC 1122).
+    pub fn wire_patience(&self) -> Duration {
         let wait = match *self.syn_times.as_slice() {
             [.., before, last] if self.syn_times.len() < MAX_TURNS => last.since(before).mul_f64(2.5),
             [_] => Duration::from_secs(4),
             _ => UNKNOWN_GAP,
         };
-        now.since(self.touched) > wait.max(Duration::from_millis(2_500))
+        wait.max(self.syn_ack_gap.mul_f64(2.5)).max(Duration::from_millis(2_500))
     }
 
     /// Whether anything at all answered.

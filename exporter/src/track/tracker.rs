@@ -374,6 +374,7 @@ impl Tracker {
         }
         match (open.role(), open.syn_ack) {
             (_, Some(syn_ack)) if open.wire_only && open.wire_complete() => settled(syn_ack.time),
+            (_, Some(_)) if open.wire_only => settled(open.touched.plus(open.wire_patience())),
             _ if open.wire_only => open.touched.plus(UNSEEN_PATIENCE),
             (Role::Client | Role::Transit, Some(syn_ack)) => settled(syn_ack.time),
             (Role::Client, None) => open.touched.plus(UNSEEN_PATIENCE),
@@ -413,7 +414,8 @@ impl Tracker {
     }
 
     fn end(&mut self, at: usize, flush: bool, evicted: bool) {
-        let Some(open) = self.open.try_remove(at) else { return };
+        let Some(mut open) = self.open.try_remove(at) else { return };
+        open.assume_acked(self.now);
         if let Some(same) = self.by_isn.get_mut(&open.isn) {
             same.retain(|slot| *slot != at);
             if same.is_empty() {

@@ -12,6 +12,8 @@ use crate::capture::tuple::Tuple;
 impl Tracker {
     /// Takes in a segment at a point.
     pub(super) fn on_segment(&mut self, time: Mono, segment: &Segment) {
+        let turned = self.turned(segment);
+        let segment = turned.as_ref().unwrap_or(segment);
         let flags = segment.flags;
         if flags.syn() && !flags.ack() {
             if !flags.rst() {
@@ -23,7 +25,9 @@ impl Tracker {
             self.on_end(time, segment);
         }
         if flags.fin() && !flags.syn() && !flags.rst() {
-            return; // a FIN is an end, and an answer only by its acknowledgement, which the rest carries too
+            // A FIN is an end, and an answer only by its acknowledgement, which the rest carries too.
+            self.on_client_ack(segment);
+            return;
         }
         if flags.syn() {
             self.on_syn_ack(time, segment);
@@ -32,6 +36,16 @@ impl Tracker {
         } else if flags.ack() {
             self.on_ack(time, segment);
         }
+    }
+
+    /// The segment with its direction put right, where the capture told none and it was guessed wrong.
+    fn turned(&self, segment: &Segment) -> Option<Segment> {
+        if !self.options.wire_only {
+            return None;
+        }
+        let at = self.by_tuple.get(&segment.tuple).or_else(|| self.by_tuple.get(&segment.tuple.reversed()))?;
+        self.open.get(*at).filter(|open| open.turned == Some(segment.ifindex))?;
+        Some(Segment { direction: segment.direction.opposite(), ..*segment })
     }
 
     fn on_syn(&mut self, time: Mono, segment: &Segment) {
@@ -162,6 +176,12 @@ impl Tracker {
         let here = (ifindex, direction) == (segment.ifindex, segment.direction);
         let again = here && time > first;
         open.syn_acks_again += u32::from(again);
+        if again {
+            open.syn_ack_gap = open.syn_ack_gap.max(time.since(open.syn_ack_last));
+        }
+        if here {
+            open.syn_ack_last = open.syn_ack_last.max(time);
+        }
         open.tell(time, point, if again { StoryStep::SynAckAgain } else { StoryStep::SynAck });
         let wire_only = open.wire_only;
         self.witness_answer(at, segment, kind, time);
@@ -213,11 +233,22 @@ impl Tracker {
             .max_by_key(|&at| self.open.get(at).map(|open| open.serial))
     }
 
+    /// The client's acknowledgement of the SYN-ACK: live it is reported only where that had to be sent again.
+    fn on_client_ack(&mut self, segment: &Segment) -> bool {
+        let Some(&at) = self.by_tuple.get(&segment.tuple) else { return false };
+        let Some(open) = self.open.get_mut(at) else { return false };
+        if !open.syn_ack.is_some_and(|syn_ack| segment.ack.wrapping_sub(syn_ack.isn) >= 1) {
+            return false;
+        }
+        open.client_acked = true;
+        if open.wire_only {
+            self.timer(at);
+        }
+        true
+    }
+
     fn on_ack(&mut self, time: Mono, segment: &Segment) {
-        if let Some(open) = self.by_tuple.get(&segment.tuple).and_then(|&at| self.open.get_mut(at))
-            && open.syn_ack.is_some_and(|syn_ack| segment.ack.wrapping_sub(syn_ack.isn) >= 1)
-        {
-            open.client_acked = true; // reported only where the SYN-ACK had to be sent again
+        if self.on_client_ack(segment) {
             return;
         }
         let to_client = segment.tuple.reversed();
@@ -281,6 +312,11 @@ impl Tracker {
         }
         // The client's own RST: it carries the number of the acknowledgement that it refuses, and so is
         // proof of a stale ACK by itself (RFC 9293, 3.10.7.3).
+        // One that acknowledges comes from a socket that had taken the SYN-ACK (RFC 9293, 3.10.7.1), which live
+        // says itself.
+        if self.options.wire_only && segment.flags.ack() && self.on_client_ack(segment) {
+            return;
+        }
         let Some(open) = self.by_tuple.get(&segment.tuple).and_then(|&at| self.open.get_mut(at)) else { return };
         if open.came_up() || time < open.first_syn() {
             return;

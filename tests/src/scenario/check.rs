@@ -65,6 +65,12 @@ pub fn judge(scenario: &Scenario, attempted: &[Attempted], spans: &[Span]) -> Ju
                 .push(format!("an attempt of `{}` that the scenario did not make has cause {cause:?}", span.service()));
         }
     }
+    // What the other nodes said of connects, though nothing is expected of it.
+    for span in spans.iter().filter(|span| far::is_verdict(span)) {
+        if !told_live.iter().any(|live| (&live.node, &live.trace_id) == (&span.node, &span.trace)) {
+            told_live.extend(live(None, &[span]));
+        }
+    }
     wrong.extend(far::strays(&known, scenario.agents.strangers, spans));
     wrong.extend(orphans(spans));
     Judgement { wrong, judged, live: told_live }

@@ -21,7 +21,7 @@ pub fn servers_node<'a>(scenario: &'a Scenario, attempt: &Attempted) -> Option<&
 }
 
 /// Whether a span says what came of an attempt that is not its node's own.
-fn is_verdict(span: &Span) -> bool {
+pub fn is_verdict(span: &Span) -> bool {
     (span.is("tcp accept") || span.is("tcp forward")) && span.get(OUTCOME).is_some()
 }
 

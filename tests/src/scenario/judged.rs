@@ -37,7 +37,6 @@ pub(super) fn live(expect: Option<&Expect>, found: &[&Span]) -> Vec<Live> {
         outcome: text(span, OUTCOME).unwrap_or_default(),
         cause: text(span, "synspan.cause"),
         responsible: text(span, "synspan.responsible"),
-        replay: expect.and_then(|expect| expect.replay.clone()),
     };
     found.iter().filter(packets).map(one).collect()
 }

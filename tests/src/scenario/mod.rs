@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod check;
 mod far;
 pub mod judged;
+mod lasting;
 pub mod model;
 mod odd;
 mod programs;

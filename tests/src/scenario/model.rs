@@ -407,9 +407,9 @@ pub struct Expect {
     /// Other attributes of the `tcp connect` span.
     #[serde(default)]
     pub attributes: BTreeMap<String, Want>,
-    /// The cause that replay of the captures must give, where packets alone do not show it.
+    /// What replay of the captures must say, where packets alone do not show what live knew.
     #[serde(default)]
-    pub replay: Option<Want>,
+    pub replay: Option<Replay>,
     /// Events that it must have.
     #[serde(default)]
     pub events: Vec<String>,
@@ -473,6 +473,22 @@ pub struct TraceWant {
     /// The nodes that have a `tcp forward` span in it.
     #[serde(default)]
     pub forwards: Vec<String>,
+}
+
+/// What replay must say in place of what live said, and why it cannot say that.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// The cause: a weaker one, or none.
+    pub cause: Want,
+    /// The side; without it live's, or none.
+    #[serde(default)]
+    pub responsible: Option<Want>,
+    /// The attempt may be open still at the file's end.
+    #[serde(default)]
+    pub pending: bool,
+    /// What it is that packets do not show.
+    pub because: String,
 }
 
 /// A value that is wanted.

@@ -9,6 +9,7 @@ use super::agents::{Agents, Watch};
 use super::attempted::Attempted;
 use super::check;
 use super::judged::Judgement;
+use super::lasting;
 use super::model::{Connect, Scenario, Step};
 use super::upkeep;
 use crate::bench::kernel::Constant;
@@ -34,6 +35,8 @@ const TELL_OF_OTHERS_PATIENCE: Duration = Duration::from_secs(35);
 const TAP_PATIENCE: Duration = Duration::from_secs(5);
 /// A chore may be a flood.
 const CHORE_PATIENCE: Duration = Duration::from_secs(300);
+/// The longest that captures wait for what is overdue.
+const CAPTURE_PATIENCE: Duration = Duration::from_secs(25);
 /// How soon connects start that start together: by then all workers know of it.
 const TOGETHER: Duration = Duration::from_millis(300);
 /// And how long the lab waits for what should not come.
@@ -79,13 +82,16 @@ impl<'a> Run<'a> {
         for (name, _) in world.namespaces() {
             patience(scenario, world.netns(name)?)?;
         }
+        // Where the agent comes late, so do the captures: replay is to know what live knew.
+        let early = || scenario.topology.nodes.iter().filter(|node| !node.late_agent);
         let mut captures = Vec::new();
-        for node in watch.captures.iter().flat_map(|dir| scenario.topology.nodes.iter().map(move |node| (dir, node))) {
-            let (dir, node) = (node.0, &node.1.name);
-            captures.push(Captures::start(world.netns(node)?.name(), &dir.join(node))?);
+        if let Some(dir) = &watch.captures {
+            for node in early() {
+                captures.push(Captures::start(world.netns(&node.name)?.name(), &dir.join(&node.name))?);
+            }
         }
         let mut agents = Agents::new(&world, watch)?;
-        for node in scenario.topology.nodes.iter().filter(|node| !node.late_agent) {
+        for node in early() {
             agents.start(&world, &node.name)?;
         }
         Ok(Self {
@@ -124,6 +130,7 @@ impl<'a> Run<'a> {
             }
             std::thread::sleep(QUIET);
         }
+        self.outlast();
         let peaks = self.agents.memory_peaks();
         self.agents.stop()?;
         self.captures.iter_mut().try_for_each(Captures::end)?;
@@ -143,6 +150,19 @@ impl<'a> Run<'a> {
             replay::write(dir, &judgement.live)?;
         }
         Ok(judgement)
+    }
+
+    /// Waits until nothing pends on the wire, where captures are kept.
+    fn outlast(&self) {
+        let deadline = Instant::now() + CAPTURE_PATIENCE;
+        let nodes = &self.scenario.topology.nodes;
+        let due = || {
+            let taps = nodes.iter().filter_map(|node| self.world.tap(&node.name).ok());
+            taps.filter_map(|tap| lasting::due(&tap.seen())).max()
+        };
+        while !self.captures.is_empty() && Instant::now() < deadline && due().is_some_and(|due| due > Instant::now()) {
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 
     /// The world, for a look around.
@@ -272,7 +292,12 @@ impl<'a> Run<'a> {
                 std::thread::sleep(Duration::from_millis(*ms));
                 Ok(())
             }
-            Step::StartAgent(node) => self.agents.start(&self.world, node),
+            Step::StartAgent(node) => {
+                if let Some(dir) = self.agents.captures() {
+                    self.captures.push(Captures::start(self.world.netns(node)?.name(), &dir.join(node))?);
+                }
+                self.agents.start(&self.world, node)
+            }
             Step::StartPod(pod) => {
                 self.world.add_pod(pod)?;
                 patience(self.scenario, self.world.netns(pod)?)

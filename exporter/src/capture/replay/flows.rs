@@ -1,7 +1,8 @@
 //! The connections of a file, as far as they decide which segments matter.
 //!
-//! As live capture does, only SYN, SYN-ACK, RST, FIN and what answers a pending SYN goes on; all else
-//! leaves after one look-up here. Bounded: the oldest go first, and those that still waited are counted.
+//! As live capture does, only SYN, SYN-ACK, RST, FIN and what answers a pending SYN goes on, and as here no
+//! socket says that a connection came up, the client's first segment after the SYN-ACK; all else leaves after
+//! one look-up here. Bounded: the oldest go first, and those that still waited are counted.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -48,6 +49,8 @@ struct Flow {
     last_syn: Option<(u32, Direction, Option<u32>)>,
     /// Answers that are still worth telling; 0 when nothing is awaited.
     awaiting: u8,
+    /// The SYN-ACK was seen, and the client's acknowledgement of it is worth telling.
+    completing: bool,
     points: [Option<(u32, Direction)>; MOST_POINTS],
     /// Acknowledgement and next sequence number of the first and the second end.
     acked: [Option<u32>; 2],
@@ -111,7 +114,8 @@ impl Flows {
         };
         flow.note(first, head);
         let answers = flow.answers(time, first, flags.syn() || flags.rst());
-        if notable || answers { Worth::Told(flow.direction(point, first), None) } else { Worth::Nothing }
+        let completes = flow.completes(first, head);
+        if notable || answers || completes { Worth::Told(flow.direction(point, first), None) } else { Worth::Nothing }
     }
 
     fn syn(
@@ -179,14 +183,6 @@ fn key(tuple: Tuple) -> ((Endpoint, Endpoint), bool) {
     if tuple.src <= tuple.dst { ((tuple.src, tuple.dst), true) } else { ((tuple.dst, tuple.src), false) }
 }
 
-/// The other side of an interface.
-pub fn opposite(direction: Direction) -> Direction {
-    match direction {
-        Direction::Ingress => Direction::Egress,
-        Direction::Egress => Direction::Ingress,
-    }
-}
-
 impl Flow {
     fn new(time: Mono, client_first: bool, head: Head) -> Self {
         Self {
@@ -195,6 +191,7 @@ impl Flow {
             syn_time: time,
             last_syn: None,
             awaiting: MOST_ANSWERS,
+            completing: false,
             points: [None; MOST_POINTS],
             acked: [None; 2],
             next: [None; 2],
@@ -244,10 +241,23 @@ impl Flow {
         true
     }
 
+    /// Whether this is the client's first segment after the SYN-ACK.
+    fn completes(&mut self, first: bool, head: Head) -> bool {
+        let flags = head.flags;
+        let by_client = self.client_first == Some(first);
+        if flags.syn() && flags.ack() && !by_client && self.client_first.is_some() {
+            self.completing = true;
+            return false;
+        }
+        let completes = self.completing && by_client && flags.ack() && !flags.syn();
+        self.completing &= !completes;
+        completes
+    }
+
     /// The direction at a point of a segment sent by the end that `first` says.
     fn direction(&self, point: u32, first: bool) -> Option<Direction> {
         let &(_, syn) = self.points.iter().flatten().find(|(known, _)| *known == point)?;
-        Some(if self.client_first == Some(first) { syn } else { opposite(syn) })
+        Some(if self.client_first == Some(first) { syn } else { syn.opposite() })
     }
 
     fn set_direction(&mut self, point: u32, direction: Direction) {

@@ -132,7 +132,7 @@ impl Points {
 impl Point {
     /// The direction that the file itself tells, as it is from the node's side.
     pub fn told(&self, direction: Option<Direction>) -> Option<Direction> {
-        if self.turned { direction.map(super::flows::opposite) } else { direction }
+        if self.turned { direction.map(Direction::opposite) } else { direction }
     }
 
     /// Which way a SYN goes that nothing tells of, by how far it has come: the node takes one from its

@@ -29,7 +29,10 @@ pub fn judge(_tracker: &Tracker, open: &Open, known: &Known, held: &mut Held) {
     unreachable(open, known, held);
     let explained = held.any(EXPLAIN);
     if known.hasty && known.silent && !explained {
-        held.add(Cause::ClientAborted, Evidence::Kernel);
+        // With no socket in sight it may be a scanner's or a spoofed SYN, and it is nobody's fault that is known.
+        if !open.wire_only {
+            held.add(Cause::ClientAborted, Evidence::Kernel);
+        }
     } else if known.over && known.silent && !held.suspected && !explained && open.left_node() && !known.lossy {
         held.add(Cause::NoResponse, Evidence::Absence);
     }
@@ -40,7 +43,8 @@ pub fn judge(_tracker: &Tracker, open: &Open, known: &Known, held: &mut Held) {
     }
     let waited = open.syns() > 1 && matches!(known.outcome, Outcome::Established | Outcome::Refused);
     let own = open.stale.is_some() || open.own_ack || held.suspected || explained;
-    if waited && !own && !server::answered_late(open, known.outcome) {
+    // One that entered this node and did not leave it was lost here.
+    if waited && !own && open.all_left() && !server::answered_late(open, known.outcome) {
         held.add(Cause::SynLost, Evidence::Absence);
     }
 }
@@ -57,16 +61,21 @@ fn unreachable(open: &Open, known: &Known, held: &mut Held) {
         held.facts.icmp = Some(icmp.fact);
         let side = if icmp.from_outside {
             // A host that answers for itself, as firewalls on hosts do, or somebody on the way.
-            if icmp.fact.from == open.destination().addr { Side::Server } else { Side::Network }
+            if icmp.fact.from == open.destination().addr { Some(Side::Server) } else { Some(Side::Network) }
         } else if neighbour.is_some() {
-            Side::Network
+            Some(Side::Network)
+        } else if open.wire_only && says_no_host(icmp.fact.kind, icmp.fact.code, icmp.fact.from.is_v4()) {
+            None // a route of the node, or a next hop that does not answer: packets do not tell
         } else {
-            Side::Node
+            Some(Side::Node)
         };
         held.rest_on(neighbour);
         let denied = node::says_denied(icmp.fact.kind, icmp.fact.code, icmp.fact.from.is_v4());
         let evidence = if open.errno.is_some() && !denied { Evidence::Kernel } else { Evidence::Exact };
-        held.add_with(Cause::Unreachable, evidence, side);
+        match side {
+            Some(side) => held.add_with(Cause::Unreachable, evidence, side),
+            None => held.add_unnamed(Cause::Unreachable, evidence),
+        }
         return;
     }
     let told = open.errno.is_some_and(|errno| errno == ENETUNREACH || UNREACHABLE.contains(&errno));
@@ -75,4 +84,9 @@ fn unreachable(open: &Open, known: &Known, held: &mut Held) {
         let side = if neighbour.is_some() { Side::Network } else { Side::Node };
         held.add_with(Cause::Unreachable, Evidence::Kernel, side);
     }
+}
+
+/// Host unreachable (RFC 792), address unreachable (RFC 4443, 3.1).
+fn says_no_host(kind: u8, code: u8, v4: bool) -> bool {
+    (kind, code) == if v4 { (3, 1) } else { (1, 3) }
 }
