@@ -35,6 +35,7 @@ fn a_connection_is_told_by_its_ends_and_not_by_its_data() {
     assert_eq!(table.take(up, SYN, 100, 0, 0), Worth::Told(Some(Direction::Egress), None));
     let answer = table.take(up.reversed(), SYN | ACK, 500, 101, 0);
     assert_eq!(answer, Worth::Told(Some(Direction::Ingress), None));
+    assert!(table.told(up, ACK, 101, 501), "the end of the handshake");
     assert!(!table.told(up, ACK, 101, 501));
     assert!(!table.told(up.reversed(), ACK, 501, 101));
     assert!(table.told(up, Flags::FIN | ACK, 101, 501));

@@ -82,6 +82,7 @@ fn reuse(client: &str, at: u64) -> Vec<(u64, Vec<u8>)> {
         (at + 2, Seg { stamps: None, ..seg(client, SERVER, RST, 242, 0) }.ip()),
         (at + 1_002, stamped(seg(client, SERVER, SYN, 900_000, 0), 1_502, 0)),
         (at + 1_003, stamped(seg(SERVER, client, SYN_ACK, 7_000, 900_001), 13, 1_502)),
+        (at + 1_004, stamped(seg(client, SERVER, ACK, 900_001, 7_001), 1_503, 13)),
     ]
 }
 
@@ -144,6 +145,7 @@ fn one_cooked_file_of_all_interfaces_is_several_points() {
         (0, cooked2(2, 4, &forwarded(stamped(seg(WIRE, SERVER, SYN, 100, 0), 1, 0)))),
         (1, cooked2(2, 0, &stamped(seg(SERVER, WIRE, SYN_ACK, 7, 101), 9, 1))),
         (1, cooked2(5, 4, &stamped(seg(SERVER, pod, SYN_ACK, 7, 101), 9, 1))),
+        (2, cooked2(5, 0, &stamped(seg(pod, SERVER, ACK, 101, 8), 2, 9))),
     ];
     let frames: Vec<_> = frames.into_iter().map(|(at, frame)| (T0 + at * MS, frame)).collect();
     let file = Pcap { link: 276, ..LITTLE }.file(&frames);
@@ -177,6 +179,70 @@ fn a_vlan_parent_and_its_child_see_one_packet() {
     }
 }
 
+/// The node's interface, and a pod's that has the server: what a SYN from outside comes to.
+fn inbound(segments: &[(u64, Vec<u8>)]) -> Vec<Attempt> {
+    // Answers pass the pod's interface first.
+    let answers = |packet: &[u8]| packet[12..16] == [10, 244, 1, 12];
+    let passed =
+        |(at, packet): &(u64, Vec<u8>)| (if answers(packet) { at - 1 } else { at + 1 }, forwarded(packet.clone()));
+    let inside: Vec<_> = segments.iter().map(passed).collect();
+    attempts(vec![("eth0", None, ether(segments)), ("veth-web", None, ether(&inside))])
+}
+
+#[test]
+fn a_handshake_is_complete_by_the_clients_part_of_it() {
+    // It came over one hop, as what the node itself passes on: that it goes into a pod tells where from.
+    let (client, web) = ("192.168.60.20:5000", "10.244.1.12:8080");
+    let syn = |at| (at, forwarded(stamped(seg(client, web, SYN, 100, 0), 1, 0)));
+    let answer = |at| (at, stamped(seg(web, client, SYN_ACK, 7, 101), 9, 1));
+    let (a, b) = ("172.16.0.1".parse().unwrap(), "172.16.0.2".parse().unwrap());
+    let other = |at| (at, craft::ipv4(a, b, 17, &craft::udp(9, &[])));
+    let ack = (6, stamped(seg(client, web, ACK, 101, 8), 2, 9));
+    let reset = (6, Seg { stamps: None, ..seg(client, web, RST, 101, 0) }.ip());
+    let closed = (900, stamped(seg(client, web, FIN, 101, 8), 2, 9));
+    let verdict = |segments: &[(u64, Vec<u8>)]| {
+        let all = inbound(segments);
+        assert_eq!(all.len(), 1, "{all:#?}");
+        assert_eq!(all[0].role, Role::Server, "{all:#?}");
+        (all[0].verdict.outcome, all[0].verdict.cause)
+    };
+    assert_eq!(verdict(&[syn(0), answer(5), ack]), (Outcome::Established, None));
+    assert_eq!(
+        verdict(&[syn(0), answer(5), closed]),
+        (Outcome::Established, None),
+        "tcpdump of SYN, FIN and RST alone"
+    );
+    assert_eq!(verdict(&[syn(0), answer(5)]), (Outcome::Pending, None));
+    assert_eq!(verdict(&[syn(0), answer(5), other(5_000)]), (Outcome::Established, None), "nobody sent anything again");
+    let cause = Some(Cause::HandshakeReset);
+    assert_eq!(verdict(&[syn(0), answer(5), reset, other(9_000)]), (Outcome::Failed, cause));
+    let vain = [syn(0), answer(5), answer(1_005), other(9_000)];
+    assert_eq!(verdict(&vain), (Outcome::Failed, Some(Cause::SynAckUnanswered)));
+    // One SYN and no more is nobody's fault that is known.
+    assert_eq!(verdict(&[syn(0), other(9_000)]), (Outcome::Failed, None));
+}
+
+#[test]
+fn a_syn_that_did_not_leave_was_not_lost_beyond() {
+    let pod = "10.244.1.12:34732";
+    let syn = |from: &str, val| stamped(seg(from, SERVER, SYN, 100, 0), val, 0);
+    let pods = ether(&[
+        (0, syn(pod, 1)),
+        (1_000, syn(pod, 1_001)),
+        (1_002, stamped(seg(SERVER, pod, SYN_ACK, 7, 101), 9, 1_001)),
+        (1_003, stamped(seg(pod, SERVER, ACK, 101, 8), 1_004, 9)),
+    ]);
+    let answer = (1_001, stamped(seg(SERVER, WIRE, SYN_ACK, 7, 101), 9, 1_001));
+    let second = (1_000, forwarded(syn(WIRE, 1_001)));
+    let cause = |node: &[(u64, Vec<u8>)]| {
+        let all = attempts(vec![("veth1", None, pods.clone()), ("eth0", None, ether(node))]);
+        assert_eq!((all.len(), all[0].verdict.outcome, all[0].syns), (1, Outcome::Established, 2), "{all:#?}");
+        all[0].verdict.cause
+    };
+    assert_eq!(cause(&[(0, forwarded(syn(WIRE, 1))), second.clone(), answer.clone()]), Some(Cause::SynLost));
+    assert_eq!(cause(&[second, answer]), None);
+}
+
 #[test]
 fn a_packet_captured_twice_is_sent_once() {
     let syn = stamped(seg(WIRE, SERVER, SYN, 100, 0), 1, 0);
@@ -197,8 +263,9 @@ fn tunnels_show_the_inside_at_an_overlay_point() {
     };
     let syn = stamped(seg(pod, "10.244.2.9:80", SYN, 100, 0), 1, 0);
     let answer = stamped(seg("10.244.2.9:80", pod, SYN_ACK, 7, 101), 9, 1);
+    let ack = stamped(seg(pod, "10.244.2.9:80", ACK, 101, 8), 2, 9);
     let node = LITTLE.file(&[(T0 + MS, wrap(forwarded(syn.clone()))), (T0 + 2 * MS, wrap(answer.clone()))]);
-    let all = attempts(vec![("veth1", None, ether(&[(0, syn), (3, answer)])), ("eth0", None, node)]);
+    let all = attempts(vec![("veth1", None, ether(&[(0, syn), (3, answer), (4, ack)])), ("eth0", None, node)]);
     assert_eq!(all.len(), 1);
     let points: Vec<_> = all[0].sightings.iter().map(|s| (s.interface.to_string(), s.kind)).collect();
     assert_eq!(points, [("veth1".to_owned(), PointKind::PodNic), ("eth0/vxlan42".to_owned(), PointKind::Overlay)]);
