@@ -1,6 +1,6 @@
 //! `synspan replay` as people run it, with captures of the lab.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -67,6 +67,63 @@ fn the_nodes_side_alone_proves_it_too() {
     let late = &objects(&output)[1];
     assert_eq!((&late["cause"], &late["evidence"]), (&"source_port_reuse".into(), &"exact".into()));
     assert_eq!(late["trace_id"], "ae42ca77bffebe06d453c1f0b335b075");
+}
+
+/// Captures with what the lab's agents said live of the same packets, `live.json` beside a directory for each node.
+const RUNS: &[(&str, &[&str])] = &[RUNS_HERE];
+
+/// The files of a node with their points named: `KIND.INTERFACE.pcap`.
+fn points(node: &Path) -> Vec<String> {
+    let mut points = Vec::new();
+    for file in std::fs::read_dir(node).expect("a directory") {
+        let path = file.expect("an entry").path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        let (kind, interface) = stem.split_once('.').expect("a kind and an interface");
+        points.extend(["--point".to_owned(), format!("{kind}:{interface}={}", path.display())]);
+    }
+    points
+}
+
+#[test]
+fn replay_says_what_live_said() {
+    for (run, causes) in RUNS {
+        let dir = capture(run);
+        let live = std::fs::read_to_string(dir.join("live.json")).expect("what live said");
+        let live: Vec<Value> = serde_json::from_str(&live).expect("JSON");
+        let mut seen: Vec<&str> = live.iter().filter_map(|one| one["cause"].as_str()).collect();
+        seen.sort_unstable();
+        assert_eq!(&seen, causes, "{run}");
+        for one in &live {
+            let points = points(&dir.join(one["node"].as_str().expect("a node")));
+            let mut args = vec!["--json"];
+            args.extend(points.iter().map(String::as_str));
+            let output = replay(&args);
+            assert_eq!(output.status.code(), Some(0), "{run}: {}", text(&output.stderr));
+            let said = objects(&output);
+            let same: Vec<&Value> = said.iter().filter(|line| line["trace_id"] == one["trace_id"]).collect();
+            assert!(!same.is_empty(), "{run}: {one:#} is not in {said:#?}");
+            for line in same {
+                assert_ne!(line["outcome"], "pending", "{run}: {line:#}");
+                for key in ["cause", "responsible"] {
+                    assert_eq!(line[key], one[key], "{run}: {line:#}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_vlan_parent_and_its_child_are_two_points_of_each_attempt() {
+    let output = replay(&["--json", capture("vlan-parent-and-child.pcapng").to_str().expect("path")]);
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+    let attempts = objects(&output);
+    let told: Vec<_> =
+        attempts.iter().map(|a| (a["cause"].as_str(), a["outcome"].as_str(), a["syns"].as_u64())).collect();
+    assert_eq!(told, [(Some("syn_lost"), Some("established"), Some(2)), (None, Some("established"), Some(1))]);
+    for attempt in &attempts {
+        let names: Vec<&Value> = attempt["points"].as_array().expect("points").iter().map(|p| &p["name"]).collect();
+        assert_eq!(names, ["eth0.100", "eth0"], "{attempt:#}");
+    }
 }
 
 #[test]

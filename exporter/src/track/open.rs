@@ -19,6 +19,8 @@ pub const MAX_SIGHTINGS: usize = 8;
 /// Most wire tuples and timestamps kept for one attempt.
 const MAX_TURNS: usize = 16;
 /// The wait for a SYN where the last gap is not known: Linux waits no longer than 120 s.
+/// Times to live with which packets are sent: these have passed nobody.
+const FRESH: [u8; 3] = [64, 128, 255];
 const UNKNOWN_GAP: Duration = Duration::from_secs(125);
 
 /// The SYN-ACK that answered.
@@ -107,8 +109,10 @@ pub struct Open {
     pub reset_seen: Seen,
     /// The client's segment after the SYN-ACK was seen.
     pub client_acked: bool,
-    /// The interface at which a capture that tells no directions was read the wrong way round.
+    /// The interface at which a capture tells no directions, and the sightings' are known better than by guess.
     pub turned: Option<u32>,
+    /// How far its first SYN had come where it was seen first.
+    pub syn_ttl: Option<u8>,
     /// It was not, in a capture that may lack it, and nobody asked for it again.
     pub assumed_acked: bool,
     /// A RST right after the SYN-ACK, and whether the client sent it.
@@ -213,6 +217,7 @@ impl Open {
             reset_seen: Seen::default(),
             client_acked: false,
             turned: None,
+            syn_ttl: None,
             assumed_acked: false,
             handshake_reset: None,
             never_sent: None,
@@ -260,6 +265,7 @@ impl Open {
             }
             None => None,
         };
+        self.syn_ttl.get_or_insert(segment.ttl);
         if at == Some(0) && self.syn_times.len() < MAX_TURNS {
             self.syn_times.push(time);
         }
@@ -288,6 +294,20 @@ impl Open {
             first.direction = Direction::Ingress;
             self.turned = Some(first.ifindex);
         }
+    }
+
+    /// Whether this is its first SYN again, on its way out of the interface by which it came: rewritten, and one
+    /// hop further. Then its directions there are put right.
+    pub fn turns_back(&mut self, segment: &Segment) -> bool {
+        let further = self.syn_ttl.is_some_and(|ttl| segment.ttl < ttl && !FRESH.contains(&ttl));
+        let stamped = segment.timestamps.is_some_and(|t| self.tsvals.contains(&t.val));
+        let [first] = self.sightings.as_mut_slice() else { return false };
+        let back = further && stamped && first.ifindex == segment.ifindex && first.tuple != segment.tuple;
+        if back {
+            first.direction = Direction::Ingress;
+            self.turned = Some(segment.ifindex);
+        }
+        back
     }
 
     /// Notes the tuple at the node's outward interface.

@@ -43,13 +43,32 @@ impl Tracker {
         if !self.options.wire_only {
             return None;
         }
-        let at = self.by_tuple.get(&segment.tuple).or_else(|| self.by_tuple.get(&segment.tuple.reversed()))?;
-        self.open.get(*at).filter(|open| open.turned == Some(segment.ifindex))?;
-        Some(Segment { direction: segment.direction.opposite(), ..*segment })
+        let back = segment.tuple.reversed();
+        let at = self.by_tuple.get(&segment.tuple).or_else(|| self.by_tuple.get(&back))?;
+        let open = self.open.get(*at).filter(|open| open.turned == Some(segment.ifindex))?;
+        let way = |tuple| {
+            let seen = open.sightings.iter().find(|s| s.ifindex == segment.ifindex && s.tuple == tuple);
+            seen.map(|sighting| sighting.direction)
+        };
+        let direction = way(segment.tuple).or_else(|| way(back).map(Direction::opposite))?;
+        Some(Segment { direction, ..*segment })
+    }
+
+    /// The attempt whose first SYN this is, on its way out of the interface by which it came, where the capture
+    /// tells no directions.
+    fn turns_back(&mut self, segment: &Segment) -> Option<usize> {
+        if !self.options.wire_only {
+            return None;
+        }
+        let candidates = self.by_isn.get(&segment.seq)?;
+        candidates.iter().copied().find(|&at| self.open.get_mut(at).is_some_and(|open| open.turns_back(segment)))
     }
 
     fn on_syn(&mut self, time: Mono, segment: &Segment) {
-        let at = match self.join(segment) {
+        let back = self.turns_back(segment);
+        let left = Segment { direction: Direction::Egress, ..*segment };
+        let segment = if back.is_some() { &left } else { segment };
+        let at = match back.or_else(|| self.join(segment)) {
             Some(at) => at,
             None => {
                 let interface = self.interfaces.get(&segment.ifindex);

@@ -223,6 +223,37 @@ fn a_handshake_is_complete_by_the_clients_part_of_it() {
 }
 
 #[test]
+fn what_leaves_by_the_interface_that_it_came_by_is_forwarded() {
+    let (client, port, server, out) = ("10.0.0.1:5000", "172.16.0.1:30443", "172.16.0.9:8443", "172.16.0.1:5000");
+    let hops = |n, packet: Vec<u8>| (0..n).fold(packet, |packet, _| forwarded(packet));
+    let syn = |at, isn, val| (at, hops(2, stamped(seg(client, port, SYN, isn, 0), val, 0)));
+    let on = |at, isn, val| (at, hops(3, stamped(seg(out, server, SYN, isn, 0), val, 0)));
+    let all = attempts(vec![(
+        "eth0",
+        None,
+        ether(&[
+            syn(0, 100, 1),
+            on(0, 100, 1),
+            (1, stamped(seg(server, out, SYN_ACK, 7, 101), 9, 1)),
+            (1, forwarded(stamped(seg(port, client, SYN_ACK, 7, 101), 9, 1))),
+            (2, hops(2, stamped(seg(client, port, ACK, 101, 8), 2, 9))),
+            // The next one is dropped on its way: the first shows that it would have been seen.
+            syn(500, 900, 501),
+            syn(1_500, 900, 1_501),
+            (9_000, craft::ipv4("172.16.0.1".parse().unwrap(), "172.16.0.2".parse().unwrap(), 17, &craft::udp(9, &[]))),
+        ]),
+    )]);
+    let told: Vec<_> = all.iter().map(|a| (a.role, a.verdict.outcome, a.verdict.cause, a.sightings.len())).collect();
+    assert_eq!(
+        told,
+        [
+            (Role::Transit, Outcome::Established, None, 2),
+            (Role::Transit, Outcome::Failed, Some(Cause::DroppedInNode), 1),
+        ]
+    );
+}
+
+#[test]
 fn a_syn_that_did_not_leave_was_not_lost_beyond() {
     let pod = "10.244.1.12:34732";
     let syn = |from: &str, val| stamped(seg(from, SERVER, SYN, 100, 0), val, 0);
