@@ -19,9 +19,11 @@ pub const MAX_SIGHTINGS: usize = 8;
 /// Most wire tuples and timestamps kept for one attempt.
 const MAX_TURNS: usize = 16;
 /// The wait for a SYN where the last gap is not known: Linux waits no longer than 120 s.
+const UNKNOWN_GAP: Duration = Duration::from_secs(125);
+/// The least wait after anything that was heard.
+const LEAST_WAIT: Duration = Duration::from_millis(2_500);
 /// Times to live with which packets are sent: these have passed nobody.
 const FRESH: [u8; 3] = [64, 128, 255];
-const UNKNOWN_GAP: Duration = Duration::from_secs(125);
 
 /// The SYN-ACK that answered.
 #[derive(Clone, Copy, Debug)]
@@ -101,10 +103,8 @@ pub struct Open {
     pub syn_ack_seen: Seen,
     /// Where the first SYN-ACK was seen first: there another one is a retransmission.
     pub syn_ack_at: Option<(u32, Direction, Mono)>,
-    /// How often the SYN-ACK was sent again, when it was seen last there, and the longest time between two.
+    /// How often the SYN-ACK was sent again.
     pub syn_acks_again: u32,
-    pub syn_ack_last: Mono,
-    pub syn_ack_gap: Duration,
     /// Where a RST by the server's side was seen.
     pub reset_seen: Seen,
     /// The client's segment after the SYN-ACK was seen.
@@ -212,8 +212,6 @@ impl Open {
             syn_ack_seen: Seen::default(),
             syn_ack_at: None,
             syn_acks_again: 0,
-            syn_ack_last: Mono::default(),
-            syn_ack_gap: Duration::ZERO,
             reset_seen: Seen::default(),
             client_acked: false,
             turned: None,
@@ -493,21 +491,21 @@ impl Open {
             .any(|sighting| sighting.direction == Direction::Egress && sighting.kind != PointKind::PodNic)
     }
 
-    /// Whether its client has given up by `now`, as far as the wire tells: its next SYN would have been
-    /// due, or its server's next SYN-ACK.
+    /// Whether its client has given up by `now`, as far as the wire tells.
     pub fn overdue(&self, now: Mono) -> bool {
-        now.since(self.touched) > self.wire_patience()
+        now > self.overdue_at()
     }
 
-    /// For how long a segment may be waited for on the wire: timers double at most (RFC 6298, 5.5), and start at
-    /// three seconds at most (RFC 1122).
-    pub fn wire_patience(&self) -> Duration {
+    /// When the client's next SYN is overdue: timers double at most (RFC 6298, 5.5), and start at three seconds at
+    /// most (RFC 1122). The server's own timers go on after that, and do not count.
+    pub fn overdue_at(&self) -> Mono {
         let wait = match *self.syn_times.as_slice() {
             [.., before, last] if self.syn_times.len() < MAX_TURNS => last.since(before).mul_f64(2.5),
             [_] => Duration::from_secs(4),
             _ => UNKNOWN_GAP,
         };
-        wait.max(self.syn_ack_gap.mul_f64(2.5)).max(Duration::from_millis(2_500))
+        let last = self.sightings.iter().map(|sighting| sighting.last).max().unwrap_or(self.touched);
+        last.plus(wait).max(self.touched.plus(LEAST_WAIT))
     }
 
     /// Whether anything at all answered.

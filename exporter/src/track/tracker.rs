@@ -374,7 +374,7 @@ impl Tracker {
         }
         match (open.role(), open.syn_ack) {
             (_, Some(syn_ack)) if open.wire_only && open.wire_complete() => settled(syn_ack.time),
-            (_, Some(_)) if open.wire_only => settled(open.touched.plus(open.wire_patience())),
+            (_, Some(_)) if open.wire_only => settled(open.overdue_at()),
             _ if open.wire_only => open.touched.plus(UNSEEN_PATIENCE),
             (Role::Client | Role::Transit, Some(syn_ack)) => settled(syn_ack.time),
             (Role::Client, None) => open.touched.plus(UNSEEN_PATIENCE),

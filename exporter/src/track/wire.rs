@@ -195,12 +195,6 @@ impl Tracker {
         let here = (ifindex, direction) == (segment.ifindex, segment.direction);
         let again = here && time > first;
         open.syn_acks_again += u32::from(again);
-        if again {
-            open.syn_ack_gap = open.syn_ack_gap.max(time.since(open.syn_ack_last));
-        }
-        if here {
-            open.syn_ack_last = open.syn_ack_last.max(time);
-        }
         open.tell(time, point, if again { StoryStep::SynAckAgain } else { StoryStep::SynAck });
         let wire_only = open.wire_only;
         self.witness_answer(at, segment, kind, time);

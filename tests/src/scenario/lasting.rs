@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use crate::segment::{ACK, RST, SYN};
 use crate::tap::Seen;
 
-/// Replay waits for 2.5 times the last gap, at least so long,
+/// Replay waits for 2.5 times the last gap of SYNs, at least so long after all that it heard.
 const LEAST: Duration = Duration::from_millis(2_500);
-/// and after a lone SYN so long.
+/// And after a lone SYN so long.
 const LONE: Duration = Duration::from_secs(4);
 /// Clocks are read apart, and an ICMP error may come some time after the SYN.
 const SLACK: Duration = Duration::from_secs(1);
@@ -80,10 +80,9 @@ pub fn due(all: &[Seen]) -> Option<Instant> {
 
 impl Attempt {
     fn due(&self) -> Option<Instant> {
-        let last = self.syns.last.max(self.answers.last)?;
-        let gap = self.syns.gap.max(self.answers.gap);
-        let wait = if self.syns.gap.is_zero() { LONE } else { LEAST };
-        Some(last + wait.max(gap.mul_f64(2.5)) + SLACK)
+        let wait = if self.syns.gap.is_zero() { LONE } else { LEAST.max(self.syns.gap.mul_f64(2.5)) };
+        let due = self.syns.last? + wait;
+        Some(self.answers.last.map_or(due, |answer| due.max(answer + LEAST)) + SLACK)
     }
 }
 
@@ -109,9 +108,9 @@ mod tests {
         assert_eq!(after(&[syn(0), syn(1_000)]), Some(4_500));
         assert_eq!(after(&[syn(0), syn(1_000), syn(4_000)]), Some(12_500));
         let answer = |ms| seen(ms, false, SYN | ACK, 7, 101);
-        assert_eq!(after(&[syn(0), answer(1)]), Some(5_001), "answered, and not acknowledged");
+        assert_eq!(after(&[syn(0), answer(1)]), Some(5_000), "answered, and not acknowledged");
         assert_eq!(after(&[syn(0), answer(1), seen(2, true, ACK, 101, 8)]), None);
         assert_eq!(after(&[syn(0), seen(1, false, RST | ACK, 0, 101)]), None, "refused");
-        assert_eq!(after(&[syn(0), answer(1), answer(2_001)]), Some(8_001));
+        assert_eq!(after(&[syn(0), answer(1), answer(3_001)]), Some(6_501));
     }
 }
