@@ -70,7 +70,19 @@ fn the_nodes_side_alone_proves_it_too() {
 }
 
 /// Captures with what the lab's agents said live of the same packets, `live.json` beside a directory for each node.
-const RUNS: &[(&str, &[&str])] = &[RUNS_HERE];
+const RUNS: &[(&str, &[&str])] = &[
+    ("handshake-reset-scan-ipv4", &["connection_refused", "handshake_reset", "handshake_reset"]),
+    ("icmp-host-ipv6", &["unreachable", "unreachable"]),
+    ("only-forwards-drop-ipv4", &["dropped_in_node", "no_response"]),
+    ("reuse-suspected-ipv4", &["source_port_reuse_suspected"]),
+    ("reuse-two-nodes-ipv4", &["source_port_reuse", "source_port_reuse"]),
+    ("syn-ack-unanswered-ipv4", &["no_response", "syn_ack_unanswered", "syn_ack_unanswered"]),
+    (
+        "syn-unanswered-ipv4",
+        &["no_response", "syn_unanswered_by_server", "syn_unanswered_by_server", "syn_unanswered_by_server"],
+    ),
+    ("unexpected-ack-ipv4", &["unexpected_ack"]),
+];
 
 /// The files of a node with their points named: `KIND.INTERFACE.pcap`.
 fn points(node: &Path) -> Vec<String> {
