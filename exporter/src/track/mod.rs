@@ -25,6 +25,7 @@ pub mod trace_id;
 mod tracker;
 pub mod verdict;
 mod wire;
+mod wire_only;
 mod witness;
 
 pub use tracker::Tracker;

@@ -250,7 +250,7 @@ impl Tracker {
     fn on_client_ack(&mut self, segment: &Segment) -> bool {
         let Some(&at) = self.by_tuple.get(&segment.tuple) else { return false };
         let Some(open) = self.open.get_mut(at) else { return false };
-        if !open.syn_ack.is_some_and(|syn_ack| segment.ack.wrapping_sub(syn_ack.isn) >= 1) {
+        if open.syn_ack.is_none_or(|syn_ack| segment.ack == syn_ack.isn) {
             return false;
         }
         open.client_acked = true;
