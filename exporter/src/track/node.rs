@@ -70,7 +70,10 @@ impl Node {
     /// Whether the table was as full as it may be at any time from about `since` to about `time`. The limit is
     /// global, the count is of the node, and each drop of a packet there may have made room for one entry.
     pub fn full_at(&self, since: Mono, time: Mono) -> bool {
-        self.between(since, time).any(|state| state.limit > 0 && state.entries.saturating_mul(100) >= state.limit * 99)
+        // A sample is told when something changed: until the next one, the last one is in force.
+        let before = self.samples.iter().rev().find(|&&(at, _)| at <= since).map(|(_, state)| state);
+        let full = |state: &ConntrackState| state.limit > 0 && state.entries.saturating_mul(100) >= state.limit * 99;
+        self.between(since, time).chain(before).any(full)
     }
 
     /// The source ports towards a destination about `time`.
@@ -123,15 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_full_only_near_the_time() {
+    fn the_table_is_full_until_a_sample_says_otherwise() {
         let mut node = Node::new(0);
         let state = |entries| ConntrackState { entries, limit: 1_000, ..Default::default() };
         node.conntrack(ms(1_000), state(999));
         assert!(node.full_at(ms(1_500), ms(1_500)));
-        assert!(!node.full_at(ms(4_000), ms(4_000)));
-        assert!(node.full_at(ms(1_500), ms(4_000)));
-        node.conntrack(ms(4_000), state(500));
-        assert!(!node.full_at(ms(4_100), ms(4_100)));
+        assert!(node.full_at(ms(20_000), ms(20_000)), "nothing has changed since");
+        node.conntrack(ms(30_000), state(500));
+        assert!(node.full_at(ms(29_000), ms(33_000)));
+        assert!(node.full_at(ms(29_900), ms(29_900)), "what was in force then");
+        assert!(!node.full_at(ms(31_000), ms(31_000)));
     }
 
     #[test]

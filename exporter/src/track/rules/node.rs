@@ -114,7 +114,8 @@ fn on_insert(tracker: &Tracker, open: &Open, extra: &Extra, time: Mono, evidence
             held.facts = Facts { competitor: Some(competitor), ..std::mem::take(&mut held.facts) };
             return held.add(Cause::SnatRace, evidence);
         }
-    } else if tracker.node.full_at(open.first_syn(), time) {
+    }
+    if tracker.node.full_at(open.first_syn(), time) {
         return held.add(Cause::ConntrackTableFull, evidence);
     }
     held.add(Cause::DroppedInNode, evidence);

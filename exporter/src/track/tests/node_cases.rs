@@ -161,6 +161,30 @@ fn a_full_table_is_told_from_a_rule() {
     assert_eq!(attempt.verdict.evidence, Evidence::Kernel);
 }
 
+#[test]
+fn a_table_that_was_full_is_so_until_a_sample_says_otherwise() {
+    for (entries, failed, cause) in [
+        (100, 7, Cause::ConntrackTableFull),
+        (50, 7, Cause::DroppedInNode),
+        // Whoever fills the table by hand makes inserts fail as well: no port was missing for that.
+        (100, 8, Cause::ConntrackTableFull),
+    ] {
+        let mut world = World::new();
+        conntrack(&mut world, 100, 7);
+        conntrack(&mut world, entries, 7);
+        world.wait_ms(20_000);
+        let conn = world.conn(1, POD_A, 40_001, 40_001);
+        world.connect(&conn);
+        world.syn(&conn, 0, false);
+        world.see(drop_of(&conn, conn.inner, HOST_NETNS, "NETFILTER_DROP", "nf_hook_slow"));
+        if failed != 7 {
+            conntrack(&mut world, entries, failed);
+        }
+        world.gave_up(&conn);
+        assert_eq!(said(&world.only()).1, Some(cause), "{entries} entries, {failed} inserts failed");
+    }
+}
+
 fn called(world: &mut World, cookie: u64, tid: u32, bound_port: u16) {
     world.see(What::Process(ProcessStep {
         cookie,
