@@ -79,15 +79,19 @@ pub fn runs(dir: &Path) -> Result<Vec<PathBuf>> {
     if runs.is_empty() { lab(format!("no run was kept in {}: nothing has a {LIVE}", dir.display())) } else { Ok(runs) }
 }
 
+/// Whether it is what a run's directory has behind the name of its scenario: the family, and which run it was.
+fn is_of_a_run(rest: &str) -> bool {
+    let rest = rest.strip_prefix("-ipv4").or_else(|| rest.strip_prefix("-ipv6")).unwrap_or(rest);
+    rest.is_empty() || rest.strip_prefix('-').is_some_and(|run| run.parse::<u32>().is_ok())
+}
+
 /// Replays the captures of one run, node by node, and compares.
 pub fn compare(agent: &Path, dir: &Path) -> Result<Compared> {
     let text = std::fs::read_to_string(dir.join(LIVE)).context(format_args!("read {}", dir.join(LIVE).display()))?;
     let all: Vec<Live> = serde_json::from_str(&text).map_err(std::io::Error::from).context("parse what live said")?;
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let scenarios = catalog::all()?;
-    let scenario = scenarios.iter().find(|scenario| {
-        name.strip_prefix(&scenario.name).is_some_and(|family| matches!(family, "-ipv4" | "-ipv6" | ""))
-    });
+    let scenario = scenarios.iter().find(|scenario| name.strip_prefix(&scenario.name).is_some_and(is_of_a_run));
     let mut compared = Compared::default();
     let mut nodes: Vec<PathBuf> = std::fs::read_dir(dir)
         .context(format_args!("read {}", dir.display()))?

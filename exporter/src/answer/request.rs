@@ -74,7 +74,7 @@ impl Request {
             }
             None => return Err("the question has no version `v`".to_owned()),
         }
-        let request: Self = serde_json::from_value(value).map_err(|error| format!("unknown question: {error}"))?;
+        let request: Self = serde_json::from_value(value).map_err(|error| unknown(&error.to_string()))?;
         match request {
             Self::Attempts { limit, .. } if limit > MAX_LIMIT => {
                 Err(format!("`limit` is {limit}; at most {MAX_LIMIT} attempts are kept"))
@@ -82,6 +82,15 @@ impl Request {
             Self::Who { port: 0 } => Err("no connection has port 0".to_owned()),
             request => Ok(request),
         }
+    }
+}
+
+/// Why a question is not known. The reason quotes what was asked, which may be long.
+fn unknown(why: &str) -> String {
+    const LONG: usize = 200;
+    match why.char_indices().nth(LONG) {
+        Some((end, _)) => format!("unknown question: {}…", &why[..end]),
+        None => format!("unknown question: {why}"),
     }
 }
 
@@ -192,6 +201,8 @@ mod tests {
             let error = Request::parse(line.as_bytes()).expect_err(line);
             assert!(error.contains(what), "{line}: {error}");
         }
+        let odd = format!(r#"{{"v":1,"ask":"{}"}}"#, "ü".repeat(500));
+        assert!(Request::parse(odd.as_bytes()).is_err_and(|error| error.chars().count() < 250 && error.ends_with('…')));
         let long = vec![b' '; MAX_REQUEST + 1];
         assert!(Request::parse(&long).is_err_and(|error| error.contains("longer")));
         // Deep nesting must not take the stack.

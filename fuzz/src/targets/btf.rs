@@ -17,5 +17,9 @@ pub fn run(data: &[u8]) {
         let offset = btf.offset_of(structure, path);
         assert_eq!(offset, btf.offset_of(structure, path), "the same question, another answer");
     }
-    assert_eq!(btf.offset_of("sock", &["\u{1}no such field"]), None);
+    // One that the data do not name is not there; an engine that watches comparisons may well write it in.
+    let absent = "\u{1}no such field";
+    if !data.windows(absent.len()).any(|at| at == absent.as_bytes()) {
+        assert_eq!(btf.offset_of("sock", &[absent]), None);
+    }
 }

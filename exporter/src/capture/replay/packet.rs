@@ -180,9 +180,14 @@ fn ipv6(bytes: &[u8], wire: u32) -> Option<Ip<'_>> {
         next = *bytes.get(at)?;
         at += size;
     }
+    let (source, destination) = (Addr(array(&head, 8)?), Addr(array(&head, 24)?));
+    // No such address may be on a wire, and no Linux takes one in (`ip6_rcv_core`): here it would be taken for IPv4.
+    if source.is_v4() || destination.is_v4() {
+        return None;
+    }
     Some(Ip {
-        source: Addr(array(&head, 8)?),
-        destination: Addr(array(&head, 24)?),
+        source,
+        destination,
         ttl: head[7],
         protocol: next,
         payload: bytes.get(at..end)?,

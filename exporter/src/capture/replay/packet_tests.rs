@@ -113,6 +113,14 @@ fn ipv4_options_and_ipv6_extension_headers() {
 }
 
 #[test]
+fn an_ipv4_address_in_an_ipv6_header_is_not_taken_for_ipv4() {
+    let (mapped, other): (Ipv6Addr, Ipv6Addr) = ("::ffff:10.0.0.1".parse().unwrap(), "fd00::20".parse().unwrap());
+    for (from, to) in [(mapped, other), (other, mapped), (mapped, mapped)] {
+        assert_eq!(looked(&craft::ipv6(from, to, 6, &v6().tcp())), None);
+    }
+}
+
+#[test]
 fn only_the_first_fragment_has_a_header() {
     let mut packet = Seg { payload: 600, ..V4 }.ip();
     packet[6..8].copy_from_slice(&0x2000_u16.to_be_bytes());
