@@ -117,7 +117,8 @@ pub(super) fn judge(tracker: &Tracker, open: &Open, flush: bool) -> Judgement {
         // that sent no second SYN.
         hasty: open.syns() <= 1
             && open.never_sent.is_none()
-            && (open.wire_only || outcome == Outcome::Aborted && ended.since(open.started) < FIRST_RETRANSMISSION),
+            && (open.wire_only && open.refused.is_none()
+                || outcome == Outcome::Aborted && ended.since(open.started) < FIRST_RETRANSMISSION),
     };
     let mut held = Held::new(previous.map(|(key, _)| key));
     rules::reuse::judge(tracker, open, &known, &mut held);

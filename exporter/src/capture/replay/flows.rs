@@ -49,8 +49,9 @@ struct Flow {
     last_syn: Option<(u32, Direction, Option<u32>)>,
     /// Answers that are still worth telling; 0 when nothing is awaited.
     awaiting: u8,
-    /// The SYN-ACK was seen, and the client's acknowledgement of it is worth telling.
-    completing: bool,
+    /// A SYN-ACK to this end was seen, and its acknowledgement of that is worth telling: the client's, and both
+    /// ends' where SYNs crossed.
+    completing: [bool; 2],
     points: [Option<(u32, Direction)>; MOST_POINTS],
     /// Acknowledgement and next sequence number of the first and the second end.
     acked: [Option<u32>; 2],
@@ -191,7 +192,7 @@ impl Flow {
             syn_time: time,
             last_syn: None,
             awaiting: MOST_ANSWERS,
-            completing: false,
+            completing: [false; 2],
             points: [None; MOST_POINTS],
             acked: [None; 2],
             next: [None; 2],
@@ -244,13 +245,13 @@ impl Flow {
     /// Whether this is the client's first segment after the SYN-ACK.
     fn completes(&mut self, first: bool, head: Head) -> bool {
         let flags = head.flags;
-        let by_client = self.client_first == Some(first);
-        if flags.syn() && flags.ack() && !by_client && self.client_first.is_some() {
-            self.completing = true;
+        let sender = usize::from(!first);
+        if flags.syn() && flags.ack() {
+            self.completing[1 - sender] = self.client_first.is_some();
             return false;
         }
-        let completes = self.completing && by_client && flags.ack() && !flags.syn();
-        self.completing &= !completes;
+        let completes = self.completing[sender] && flags.ack() && !flags.syn();
+        self.completing[sender] &= !completes;
         completes
     }
 

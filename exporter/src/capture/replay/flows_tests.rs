@@ -43,6 +43,18 @@ fn a_connection_is_told_by_its_ends_and_not_by_its_data() {
 }
 
 #[test]
+fn where_syns_cross_both_ends_complete_it() {
+    let (mut table, up) = (Table::new(100), tuple(1));
+    table.take(up, SYN, 100, 0, 0);
+    table.take(up.reversed(), SYN, 500, 0, 0);
+    table.take(up, SYN | ACK, 100, 501, 0);
+    table.take(up.reversed(), SYN | ACK, 500, 101, 0);
+    assert!(table.told(up, ACK, 101, 501));
+    assert!(table.told(up.reversed(), ACK, 501, 101));
+    assert!(!table.told(up, ACK, 101, 501));
+}
+
+#[test]
 fn what_answers_a_pending_syn_is_told_a_few_times() {
     let (mut table, up) = (Table::new(100), tuple(1));
     table.take(up, SYN, 100, 0, 0);
