@@ -97,8 +97,8 @@ pub const CAUSES: &[CauseEntry] = &[
         sentence: "the destination did not accept a reused source port while it answered others",
         proof: "No answer, or a RST, while the wire tuple had another tenant within the reuse window; and the destination answered other SYNs within five seconds; and fresh tuples fare better there than reused ones.",
         confirm: &[
-            "ss -tano 'sport = :SERVER_PORT and dport = :PORT': on the server: the old connection is there still",
-            "nc -z -v -w 3 -p PORT SERVER SERVER_PORT: from the node: no answer with this source port, and one with a port that nobody had; if it cannot bind, the node's own socket has the port, in TIME-WAIT perhaps",
+            "ss -tano 'sport = :SERVER_PORT and dport = :PORT': on the server: the old connection, if the server itself holds it; nothing, if a firewall or load balancer on the way does",
+            "nc -z -v -w 3 -p PORT SERVER SERVER_PORT: from the node, once conntrack -L -p tcp --reply-port-dst PORT is empty, for until then it leaves with another: no answer with this source port, and one with a port that nobody had; if it cannot bind, the node's own socket has the port, in TIME-WAIT perhaps",
         ],
         advice: "as for source_port_reuse; a firewall or load balancer on the way may remember the old connection",
         fault: true,
@@ -211,7 +211,7 @@ pub const CAUSES: &[CauseEntry] = &[
         sentence: "a rule on the node refused the connection",
         proof: "connect() returned EPERM or EACCES, or a netfilter rule rejected the SYN: an ICMP error that says so, or a RST at the pod's interface that never came in from outside.",
         confirm: &[
-            "tcpdump -nn -v -i POD_INTERFACE 'host SERVER or icmp or icmp6': an ICMP error that says admin prohibited, or a RST that NODE_INTERFACE does not show",
+            "tcpdump -nn -v -i POD_INTERFACE 'host SERVER or icmp or icmp6': an ICMP error that says admin prohibited or port unreachable, or a RST that NODE_INTERFACE does not show",
             "nft list ruleset: in the node's network namespace: rules that say reject",
             "iptables-save: in the node's network namespace: rules that say REJECT",
             "bpftool cgroup tree: programs of type cgroup_inet4_connect and cgroup_inet6_connect, which may deny; synspan's own, synspan_conn4 and synspan_conn6, only look on",
