@@ -28,10 +28,10 @@ for config in "$ROOT"/otel-collector/pipelines/*.yaml; do
     check "$(basename "$config") is a valid configuration" env SYNSPAN_OUT="$out" "$otelcol" validate --config "$config"
 done
 
-# The case between two nodes, and an attempt that nobody answers; their traces handed on to the Collector. The
-# service graph draws the edge of a span that found no partner when it gives up waiting for one.
+# The case between two nodes, a first SYN that is lost between them, and an attempt that nobody answers; their traces
+# handed on to the Collector. The service graph draws the edge of a span that found no partner when it gives up waiting for one.
 forward() {
-    "$lab" run reuse-two-nodes black-hole-app --family 4 --forward "$SYNSPAN_OTLP_GRPC" && sleep 5
+    "$lab" run reuse-two-nodes syn-lost-two-nodes black-hole-app --family 4 --forward "$SYNSPAN_OTLP_GRPC" && sleep 5
 }
 export -f forward
 export lab
@@ -62,6 +62,14 @@ holds() {
                 and .resource["service.name"] == "account") and
             ([$all[] | select(.name == "tcp forward" and .traceId == $connect.traceId) | .resource["host.name"]]
                 | unique | length) == 2)'
+    check "so do they where the first SYN was lost, and the far node saw only the second" \
+        holds '. as $all | any(.[]; .attributes["synspan.cause"] == "syn_lost" and . as $connect |
+            any($all[]; .name == "tcp accept" and .resource["service.name"] == "web" and . as $accept |
+                any($all[]; .name == "tcp connect" and .traceId == $accept.traceId and .spanId == $accept.parentSpanId
+                    and .attributes["network.local.port"] == $connect.attributes["network.local.port"])))'
+    check "no span has a parent that is missing" \
+        holds '. as $all | all(.[]; (.parentSpanId // "") == "" or
+            (.parentSpanId as $id | .traceId as $trace | any($all[]; .spanId == $id and .traceId == $trace)))'
     check "the attempt that nobody answered has its cause and its error" \
         holds 'any(.[]; .name == "tcp connect" and .attributes["synspan.cause"] == "no_response" and
             .attributes["error.type"] == "aborted")'
