@@ -16,6 +16,8 @@ pub struct Attempted {
     pub to: SocketAddr,
     /// When, since 1970.
     pub began: Duration,
+    /// When its results were there, since 1970.
+    pub ended: Option<Duration>,
     /// When, by the lab's own clock.
     pub at: Instant,
     /// How it went, one for each.
@@ -68,5 +70,6 @@ fn before_end(attempt: &Attempted, span: &Span) -> bool {
     let took: u64 = attempt.results.iter().map(|result| result.took_us).sum();
     let between = CLOCK_SLACK * 4 * u32::try_from(attempt.results.len().max(1)).unwrap_or(u32::MAX);
     let end = attempt.began + Duration::from_micros(took) + between;
+    let end = attempt.ended.map_or(end, |ended| end.min(ended + CLOCK_SLACK));
     u128::from(span.start) <= end.as_nanos()
 }

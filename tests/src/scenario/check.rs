@@ -345,6 +345,7 @@ expect:
             connect: connect.unwrap(),
             to: "192.168.60.20:8443".parse().unwrap(),
             began: Duration::from_secs(1),
+            ended: None,
             at: Instant::now(),
             results: vec![Connected { result: "ok".into(), local, took_us: 100 }],
         }

@@ -337,11 +337,11 @@ impl<'a> Run<'a> {
         } else {
             Command::ConnectMany { socket, to, count: connect.count, how, close: connect.close, at, cpu }
         };
-        let began = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))?;
+        let began = since_1970()?;
         // Before the command: its segments may pass before the lab goes on.
         let at = Instant::now();
         let pending = self.world.worker(&connect.from)?.begin(command)?;
-        self.attempted.push(Attempted { connect: connect.clone(), to, began, at, results: Vec::new() });
+        self.attempted.push(Attempted { connect: connect.clone(), to, began, ended: None, at, results: Vec::new() });
         if connect.background {
             self.background.insert(connect.name.clone(), pending);
             return Ok(());
@@ -352,7 +352,7 @@ impl<'a> Run<'a> {
     /// When a connect starts that starts together with others, in nanoseconds since 1970, and on which CPU.
     fn moment(&mut self, connect: &Connect) -> Result<(Option<u64>, usize)> {
         let Some(word) = &connect.together else { return Ok((None, 0)) };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))?;
+        let now = since_1970()?;
         let moment = self.moments.entry(word.clone()).or_insert(Moment { at: now + TOGETHER, connects: 0 });
         moment.connects += 1;
         Ok((u64::try_from(moment.at.as_nanos()).ok(), moment.connects))
@@ -360,9 +360,11 @@ impl<'a> Run<'a> {
 
     fn connected(&mut self, name: &str, pending: &Pending) -> Result<()> {
         let Done::Connected(results) = pending.wait(PATIENCE)? else { return lab("a connect with no result") };
+        let ended = since_1970()?;
         let Some(attempted) = self.attempted.iter_mut().find(|attempted| attempted.connect.name == name) else {
             return lab(format!("no connect is called `{name}`"));
         };
+        attempted.ended = Some(ended);
         attempted.results = results;
         let wanted = &attempted.connect.result;
         match attempted.results.iter().find(|result| wanted.split('|').all(|word| word != result.result)) {
@@ -444,4 +446,8 @@ impl<'a> Run<'a> {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+fn since_1970() -> Result<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| Error::Lab(error.to_string()))
 }
