@@ -63,7 +63,7 @@ fn bench(criterion: &mut Criterion) {
             || attempts.clone(),
             |attempts| {
                 for attempt in attempts {
-                    let described = describer.describe(Box::new(attempt), WallClock::fixed(0));
+                    let described = describer.describe_now(Box::new(attempt), WallClock::fixed(0));
                     let encoded = encoder.encode(&described);
                     black_box(Parcel::traces(Priority::Success, encoded.resource_spans));
                 }

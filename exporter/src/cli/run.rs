@@ -1,9 +1,11 @@
 //! `synspan run`: the stages put together, from the start to a clean end.
 
 mod machine;
+mod names;
 mod priority;
 mod sink;
 mod telemetry;
+mod waiting;
 
 use std::io;
 use std::path::PathBuf;
@@ -54,6 +56,9 @@ pub enum Error {
     /// Delivery.
     #[error("{0}")]
     Delivery(#[from] DeliveryError),
+    /// The Kubernetes API.
+    #[error("{0}")]
+    Kubernetes(#[from] crate::identify::kubernetes::client::Error),
     /// The runtime, a thread or a signal.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -78,12 +83,13 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
     let dropped = Arc::new(AtomicU64::new(0));
     let (sender, receiver) = mpsc::sync_channel(BATCHES);
     let recent = Arc::new(Recent::default());
-    let telemetry = Telemetry::new(config, args.all, delivery.clone(), recent.clone());
+    let machine = machine::Machine::here();
+    let (names, named) = names::start(config, machine.host_netns(), &runtime)?;
+    let telemetry = Telemetry::new(config, args.all, delivery.clone(), recent.clone(), names);
     let telemetry = std::thread::Builder::new().name("synspan-tell".to_owned()).spawn(move || {
         priority::after_the_workloads();
         telemetry.run(&receiver);
     })?;
-    let machine = machine::Machine::here();
     let tally = Tally::default();
     let (lookups, asked) = mpsc::sync_channel(MAX_LOOKUPS);
     let (capture, features) = Capture::start_with(stages::capture(config), |features| {
@@ -131,6 +137,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
             "flags_reasserted": counters.read().flags_reasserted,
         },
         "track": tally.json(),
+        "kubernetes": { "requests": named.get().requests, "lists": named.get().lists },
         "findings_dropped": dropped.load(Ordering::Relaxed),
         "deliver": telemetry::counted(&delivery),
     });

@@ -1,10 +1,11 @@
 //! Reading the whole file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::model::{
-    Agent, Attach, Capture, Color, Config, DebugExporter, Delivery, Exporter, ExporterKind, IdKey, Identity, LogLevel,
-    Secret, SecretKey, SpanKind, StaticIdentity, Tracking,
+    Agent, Attach, Capture, Color, Config, DebugExporter, Delivery, Enabled, Exporter, ExporterKind, IdKey, Identity,
+    Kubernetes, LogLevel, Secret, SecretKey, SpanKind, StaticIdentity, Tracking,
 };
 use super::otlp::otlp;
 use super::reader::{Field, MapReader, Reading, join};
@@ -28,6 +29,7 @@ pub(super) fn file(root: &Node, reading: &mut Reading<'_>) -> FileConfig {
     capture(&mut map, reading, &mut config.capture);
     tracking(&mut map, reading, &mut config.tracking);
     identity(&mut map, reading, &mut config.identity);
+    kubernetes(&mut map, reading, &mut config.kubernetes);
     let mut spans = map.map(reading, "spans");
     spans.set(reading, "kind", &mut config.span_kind, |text| {
         choice(text, &[("standard", SpanKind::Standard), ("internal", SpanKind::Internal)])
@@ -43,7 +45,7 @@ pub(super) fn file(root: &Node, reading: &mut Reading<'_>) -> FileConfig {
             "remove it: of a Collector's file synspan takes `exporters` and their pipelines",
         );
     }
-    for key in ["kubernetes", "sampling", "privacy"] {
+    for key in ["sampling", "privacy"] {
         map.unsupported(reading, key, &[], "remove it: it comes with a later version");
     }
     map.finish(reading);
@@ -332,6 +334,24 @@ fn static_identity(item: &Field<'_>, reading: &mut Reading<'_>) -> StaticIdentit
     }
     map.finish(reading);
     fixed
+}
+
+fn kubernetes(map: &mut MapReader<'_>, reading: &mut Reading<'_>, kubernetes: &mut Kubernetes) {
+    // An attempt that waits is held in memory, and its span comes that much later.
+    const LONGEST: Duration = Duration::from_secs(30);
+    let mut map = map.map(reading, "kubernetes");
+    map.set(reading, "enabled", &mut kubernetes.enabled, |text| {
+        choice(text, &[("auto", Enabled::Auto), ("true", Enabled::Yes), ("false", Enabled::No)])
+    });
+    kubernetes.kubeconfig = map.get(reading, "kubeconfig", absolute).map(PathBuf::from);
+    kubernetes.cluster_name = map.text(reading, "cluster_name").filter(|name| !name.is_empty());
+    map.set(reading, "pod_env", &mut kubernetes.pod_env, boolean);
+    map.set(reading, "label_names", &mut kubernetes.label_names, boolean);
+    map.set(reading, "unknown_wait", &mut kubernetes.unknown_wait, |text| match duration(text)? {
+        wait if wait > LONGEST => Err(Wrong::new(format!("{} is too long", shown(text)), "write at most 30s")),
+        wait => Ok(wait),
+    });
+    map.finish(reading);
 }
 
 fn delivery(map: &mut MapReader<'_>, reading: &mut Reading<'_>, delivery: &mut Delivery) {

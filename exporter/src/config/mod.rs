@@ -30,9 +30,9 @@ use std::path::Path;
 pub use environment::{Env, MapEnv, ProcessEnv};
 pub use error::{ConfigError, Problem};
 pub use model::{
-    Agent, Attach, Capture, Color, Compression, Config, DebugExporter, Delivery, Endpoint, Exporter, ExporterKind,
-    IdKey, Identity, Interfaces, Keepalive, LogLevel, OtlpExporter, Pem, Pipelines, QueueBatch, Retry, Secret,
-    SecretKey, SendingQueue, Sizer, SpanKind, StaticIdentity, Tls, TlsVersion, Tracking,
+    Agent, Attach, Capture, Color, Compression, Config, DebugExporter, Delivery, Enabled, Endpoint, Exporter,
+    ExporterKind, IdKey, Identity, Interfaces, Keepalive, Kubernetes, LogLevel, OtlpExporter, Pem, Pipelines,
+    QueueBatch, Retry, Secret, SecretKey, SendingQueue, Sizer, SpanKind, StaticIdentity, Tls, TlsVersion, Tracking,
 };
 
 /// A duration as the file has them: `300ms`, `10m`.

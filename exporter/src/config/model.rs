@@ -25,6 +25,8 @@ pub struct Config {
     pub tracking: Tracking,
     /// `identity`.
     pub identity: Identity,
+    /// `kubernetes`.
+    pub kubernetes: Kubernetes,
     /// `spans.kind`.
     pub span_kind: SpanKind,
     /// `delivery`.
@@ -44,6 +46,7 @@ impl Default for Config {
             capture: Capture::default(),
             tracking: Tracking::default(),
             identity: Identity::default(),
+            kubernetes: Kubernetes::default(),
             span_kind: SpanKind::default(),
             delivery: Delivery::default(),
             agent: Agent::default(),
@@ -268,6 +271,48 @@ pub struct StaticIdentity {
     pub cgroups: Vec<String>,
     /// Resource attributes, in the file's order.
     pub attributes: Vec<(String, String)>,
+}
+
+/// Names from the API of a cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kubernetes {
+    /// Whether it is asked.
+    pub enabled: Enabled,
+    /// How to reach it from outside a cluster; none: by the pod's own service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// The cluster's name, which no API tells (`k8s.cluster.name`).
+    pub cluster_name: Option<String>,
+    /// Literal OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES of a container come first.
+    pub pod_env: bool,
+    /// The labels app.kubernetes.io/instance and app.kubernetes.io/name come before the owner's name.
+    pub label_names: bool,
+    /// How long an attempt waits for the name of an end on this node that the API has not told of yet.
+    pub unknown_wait: Duration,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self {
+            enabled: Enabled::default(),
+            kubeconfig: None,
+            cluster_name: None,
+            pod_env: true,
+            label_names: false,
+            unknown_wait: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Enabled {
+    /// Where it can be.
+    #[default]
+    Auto,
+    /// Or the start fails.
+    Yes,
+    /// Never.
+    No,
 }
 
 /// Which kinds spans have.

@@ -1,15 +1,14 @@
 //! Gives an attempt's ends their names.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Identity;
 use super::chain::Identities;
 use super::clock::WallClock;
 use super::host::HostProcesses;
 use super::node::Node;
-use crate::capture::observation::{Mono, Process};
+use super::{Answer, End, Identity};
+use crate::capture::observation::{Direction, Mono, PointKind, Process};
 use crate::track::attempt::{Attempt, PreviousOwner, Role};
 
 /// An attempt and who took part in it: all that the encoders and the console need.
@@ -39,33 +38,78 @@ pub struct Described {
 pub struct Describer {
     identities: Identities,
     host: Option<Arc<HostProcesses>>,
-    node: Arc<Identity>,
-    unknown: Arc<Identity>,
+    node: Node,
+    here: Here,
     owners: Owners,
+    nameless: u64,
+}
+
+/// The node's network and its unknown, as they are known.
+struct Here {
+    generation: u64,
+    network: Arc<Identity>,
+    unknown: Arc<Identity>,
+}
+
+impl Here {
+    fn new(identities: &Identities, node: &Node) -> Self {
+        let generation = identities.generation();
+        let network = identities.intern(Arc::new(node.network()));
+        Self { generation, network, unknown: identities.intern(Arc::new(node.unknown())) }
+    }
 }
 
 impl Describer {
     /// `host` tells executables' names; `max_owners` bounds how many past clients are remembered (some
     /// 40 bytes each).
     pub fn new(identities: Identities, host: Option<Arc<HostProcesses>>, node: &Node, max_owners: usize) -> Self {
-        let network = identities.intern(Arc::new(node.network()));
-        let unknown = identities.intern(Arc::new(node.unknown()));
-        Self { identities, host, node: network, unknown, owners: Owners::new(max_owners) }
+        let here = Here::new(&identities, node);
+        Self { identities, host, node: node.clone(), here, owners: Owners::new(max_owners), nameless: 0 }
     }
 
-    /// To be told of each connect() when it is observed: the process may be gone when its attempt ends.
-    pub fn notice(&mut self, process: &Process, at: Mono) {
-        let _ = self.identities.who(Some(process), None, at);
+    /// To be told of each connect() when it is observed, with its network namespace's cookie (0 if not known): the
+    /// process may be gone when its attempt ends.
+    pub fn notice(&mut self, process: &Process, netns: u64, at: Mono) {
+        let _ = self.identities.who(&End { netns, ..End::process(process) }, at);
         let _ = self.executable(process, at);
     }
 
-    /// Names the ends of an attempt.
-    pub fn describe(&mut self, attempt: Box<Attempt>, clock: WallClock) -> Described {
-        let client = self.client(&attempt);
-        let server = attempt
-            .server
-            .as_ref()
-            .and_then(|socket| self.identities.who(None, Some(socket.tuple.dst.addr.ip()), attempt.ended));
+    /// Names the ends of an attempt, or gives it back where a source will know more of an end on this node soon.
+    ///
+    /// # Errors
+    ///
+    /// The attempt, to be described again in a while.
+    pub fn describe(&mut self, attempt: Box<Attempt>, clock: WallClock) -> Result<Described, Box<Attempt>> {
+        let (client, server) = (self.client(&attempt), self.server(&attempt));
+        if matches!(client, Answer::Later(_)) || matches!(server, Answer::Later(_)) {
+            return Err(attempt);
+        }
+        Ok(self.put_together(attempt, clock, client.now(), server.now()))
+    }
+
+    /// Names the ends of an attempt as far as they are known, for there was time enough to learn more.
+    pub fn describe_now(&mut self, attempt: Box<Attempt>, clock: WallClock) -> Described {
+        let (client, server) = (self.client(&attempt), self.server(&attempt));
+        let nameless = [&client, &server].into_iter().filter(|answer| matches!(answer, Answer::Later(_))).count();
+        self.nameless += u64::try_from(nameless).unwrap_or(0);
+        self.put_together(attempt, clock, client.now(), server.now())
+    }
+
+    /// How many ends were waited for in vain: they went out with no name, or with less than there would be.
+    pub fn nameless(&self) -> u64 {
+        self.nameless
+    }
+
+    fn put_together(
+        &mut self,
+        attempt: Box<Attempt>,
+        clock: WallClock,
+        client: Option<Arc<Identity>>,
+        server: Option<Arc<Identity>>,
+    ) -> Described {
+        if self.here.generation != self.identities.generation() {
+            self.here = Here::new(&self.identities, &self.node);
+        }
         let peer = self.peer(&attempt, server.as_ref());
         let process = attempt.client.as_ref().and_then(|socket| socket.process.as_ref());
         let executable = process.and_then(|process| self.executable(process, attempt.started));
@@ -81,8 +125,8 @@ impl Describer {
             server,
             peer,
             previous_owner,
-            node: Arc::clone(&self.node),
-            unknown: Arc::clone(&self.unknown),
+            node: Arc::clone(&self.here.network),
+            unknown: Arc::clone(&self.here.unknown),
             attempt,
             clock,
         }
@@ -93,10 +137,31 @@ impl Describer {
         self.host.as_ref()?.executable(process, at)
     }
 
-    fn client(&self, attempt: &Attempt) -> Option<Arc<Identity>> {
-        let process = attempt.client.as_ref().and_then(|socket| socket.process.as_ref());
-        let address = attempt.client_tuple().map(|tuple| tuple.src.addr.ip());
-        self.identities.who(process, address, attempt.started)
+    fn client(&self, attempt: &Attempt) -> Answer {
+        let socket = attempt.client.as_ref();
+        // A client elsewhere is none of this node's pods, unless its address says so.
+        let here = attempt.role == Role::Client;
+        let end = End {
+            process: socket.and_then(|socket| socket.process.as_ref()),
+            netns: socket.map_or(0, |socket| socket.netns),
+            ifindex: here.then(|| pod_side(attempt, Direction::Ingress)).flatten(),
+            address: attempt.client_tuple().map(|tuple| tuple.src.addr.ip()),
+        };
+        match self.identities.who(&end, attempt.started) {
+            Answer::Later(identity) if !here => Answer::of(identity),
+            answer => answer,
+        }
+    }
+
+    fn server(&self, attempt: &Attempt) -> Answer {
+        let Some(socket) = attempt.server.as_ref() else { return Answer::Unknown };
+        let end = End {
+            process: None,
+            netns: socket.netns,
+            ifindex: pod_side(attempt, Direction::Egress),
+            address: Some(socket.tuple.dst.addr.ip()),
+        };
+        self.identities.who(&end, attempt.ended)
     }
 
     fn peer(&self, attempt: &Attempt, server: Option<&Arc<Identity>>) -> Option<Arc<Identity>> {
@@ -111,24 +176,34 @@ impl Describer {
             [asked, connected, on_wire]
                 .into_iter()
                 .flatten()
-                .find_map(|address| self.identities.who(None, Some(address.ip()), attempt.started))
+                .find_map(|address| self.identities.who(&End::address(address.ip()), attempt.started).now())
         })
     }
 
     fn owner(&self, owner: &PreviousOwner) -> Option<Arc<Identity>> {
-        self.past_client(owner.serial, owner.process.as_ref(), owner.tuple.src.addr.ip(), owner.opened)
+        self.past_client(owner.serial, &owner_end(owner), owner.opened)
     }
 
-    /// Who made an attempt: as it was known then, else by its process or its own address.
-    pub fn past_client(
-        &self,
-        serial: u64,
-        process: Option<&Process>,
-        address: IpAddr,
-        at: Mono,
-    ) -> Option<Arc<Identity>> {
-        self.owners.get(serial).or_else(|| self.identities.who(process, Some(address), at))
+    /// Who made an attempt: as it was known then, else by what is known of it still.
+    pub fn past_client(&self, serial: u64, end: &End<'_>, at: Mono) -> Option<Arc<Identity>> {
+        self.owners.get(serial).or_else(|| self.identities.who(end, at).now())
     }
+}
+
+fn owner_end(owner: &PreviousOwner) -> End<'_> {
+    let address = Some(owner.tuple.src.addr.ip());
+    End { process: owner.process.as_ref(), netns: owner.netns, ifindex: None, address }
+}
+
+/// The host side of the pod's interface that the SYN came in by (ingress) or went out by (egress).
+fn pod_side(attempt: &Attempt, direction: Direction) -> Option<u32> {
+    let at_pods = |sighting: &&crate::track::attempt::Sighting| {
+        sighting.kind == PointKind::PodNic && sighting.direction == direction
+    };
+    let mut found = attempt.sightings.iter().filter(at_pods);
+    let first = found.next()?;
+    // Seen at more than one, a bridge's among them: which is the pod's own is not told.
+    found.next().is_none().then_some(first.ifindex)
 }
 
 /// Who made the attempts of late, by serial; the oldest go first.
@@ -165,9 +240,10 @@ impl Owners {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::sync::Mutex;
 
-    use super::super::{Identify, Subject};
+    use super::super::Identify;
     use super::*;
     use crate::identify::fixtures;
 
@@ -183,11 +259,9 @@ mod tests {
     }
 
     impl Identify for Cluster {
-        fn identify(&self, subject: Subject<'_>, _: Mono) -> Option<Arc<Identity>> {
-            match subject {
-                Subject::Address(address) => self.0.lock().expect("lock").get(&address).cloned(),
-                Subject::Process(_) => None,
-            }
+        fn identify(&self, end: &End<'_>, _: Mono) -> Answer {
+            let known = self.0.lock().expect("lock");
+            Answer::of(end.address.and_then(|address| known.get(&address).cloned()))
         }
     }
 
@@ -205,7 +279,7 @@ mod tests {
         let cluster = Arc::new(Cluster::default());
         cluster.put("10.244.1.12", "vehicle-control");
         cluster.put("192.168.50.20", "account");
-        let described = describer(&cluster).describe(fixtures::clean().attempt, WallClock::fixed(0));
+        let described = describer(&cluster).describe_now(fixtures::clean().attempt, WallClock::fixed(0));
         assert_eq!(name(described.client.as_ref()).as_deref(), Some("shop/vehicle-control"));
         assert_eq!(name(described.peer.as_ref()).as_deref(), Some("shop/account"));
         assert_eq!(described.node.get("service.name"), Some("node-network"));
@@ -216,7 +290,7 @@ mod tests {
     fn a_server_is_known_by_its_accepted_socket_and_is_no_peer_of_a_client_elsewhere() {
         let cluster = Arc::new(Cluster::default());
         cluster.put("10.245.0.9", "account");
-        let described = describer(&cluster).describe(fixtures::server_side().attempt, WallClock::fixed(0));
+        let described = describer(&cluster).describe_now(fixtures::server_side().attempt, WallClock::fixed(0));
         assert_eq!(name(described.server.as_ref()).as_deref(), Some("shop/account"));
         assert!(described.peer.is_none() && described.client.is_none());
     }
@@ -230,9 +304,9 @@ mod tests {
         first.serial = 41;
         let client = first.client.as_mut().expect("socket");
         client.tuple.src = fixtures::endpoint("10.244.1.11:51544");
-        describer.describe(first, WallClock::fixed(0));
+        describer.describe_now(first, WallClock::fixed(0));
         cluster.put("10.244.1.11", "newcomer");
-        let described = describer.describe(fixtures::case().attempt, WallClock::fixed(0));
+        let described = describer.describe_now(fixtures::case().attempt, WallClock::fixed(0));
         assert_eq!(name(described.previous_owner.as_ref()).as_deref(), Some("shop/cart"));
     }
 
@@ -242,8 +316,24 @@ mod tests {
         cluster.put("10.244.1.11", "cart");
         let mut attempt = fixtures::case().attempt;
         attempt.previous_owner.as_mut().expect("owner").serial = 0;
-        let described = describer(&cluster).describe(attempt, WallClock::fixed(0));
+        let described = describer(&cluster).describe_now(attempt, WallClock::fixed(0));
         assert_eq!(name(described.previous_owner.as_ref()).as_deref(), Some("shop/cart"));
+    }
+
+    #[test]
+    fn an_end_that_will_be_known_later_is_waited_for_and_counted_in_the_end() {
+        struct Slow;
+        impl Identify for Slow {
+            fn identify(&self, _: &End<'_>, _: Mono) -> Answer {
+                Answer::Later(None)
+            }
+        }
+        let identities = Identities::new(vec![Arc::new(Slow) as Arc<dyn Identify>]);
+        let mut describer = Describer::new(identities, None, &Node::new("node-1", true, &[]), 100);
+        let attempt = describer.describe(fixtures::clean().attempt, WallClock::fixed(0)).expect_err("waited for");
+        assert_eq!(describer.nameless(), 0);
+        assert!(describer.describe_now(attempt, WallClock::fixed(0)).client.is_none());
+        assert_eq!(describer.nameless(), 1);
     }
 
     #[test]

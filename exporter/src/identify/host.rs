@@ -12,7 +12,7 @@ use super::cgroup::CgroupPaths;
 use super::names::{PROCESS_EXECUTABLE_NAME, SERVICE_NAME};
 use super::node::Node;
 use super::unit;
-use super::{Identify, Identity, Subject};
+use super::{Answer, End, Identify, Identity};
 use crate::capture::observation::{Mono, Process};
 
 /// How long an answer is taken without a new look at `/proc`: a process may call execve(), and its
@@ -122,11 +122,14 @@ impl HostProcesses {
 }
 
 impl Identify for HostProcesses {
-    fn identify(&self, subject: Subject<'_>, at: Mono) -> Option<Arc<Identity>> {
-        let Subject::Process(process) = subject else { return None };
-        if process.pid == 0 {
-            return None;
-        }
+    fn identify(&self, end: &End<'_>, at: Mono) -> Answer {
+        let process = end.process.filter(|process| process.pid != 0);
+        Answer::of(process.and_then(|process| self.identity(process, at)))
+    }
+}
+
+impl HostProcesses {
+    fn identity(&self, process: &Process, at: Mono) -> Option<Arc<Identity>> {
         let entry = self.entry(process, at);
         if entry.identity.is_some() {
             return entry.identity;
@@ -182,7 +185,7 @@ mod tests {
     }
 
     fn name(processes: &HostProcesses, process: &Process, at: Mono) -> Option<String> {
-        processes.identify(Subject::Process(process), at)?.get(SERVICE_NAME).map(str::to_owned)
+        processes.identity(process, at)?.get(SERVICE_NAME).map(str::to_owned)
     }
 
     #[test]
@@ -190,7 +193,7 @@ mod tests {
         let host = Host::new();
         host.run(7, "/usr/sbin/nginx (deleted)", "nginx", "1:name=systemd:/system.slice/web.service\n0::/\n");
         let processes = host.processes();
-        let found = processes.identify(Subject::Process(&process(7, 7, "nginx")), seconds(1)).expect("identity");
+        let found = processes.identity(&process(7, 7, "nginx"), seconds(1)).expect("identity");
         assert_eq!(found.get(SERVICE_NAME), Some("web"));
         assert_eq!(found.get(PROCESS_EXECUTABLE_NAME), Some("nginx"));
         assert_eq!(found.get("host.name"), Some("host-1"));

@@ -14,6 +14,9 @@ pub mod describe;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod host;
+#[cfg(feature = "live")]
+pub mod kubernetes;
+pub mod late;
 pub mod names;
 pub mod node;
 pub mod static_list;
@@ -58,17 +61,60 @@ impl Identity {
     }
 }
 
-/// Whom to identify.
-#[derive(Clone, Copy, Debug)]
-pub enum Subject<'a> {
-    /// The process behind a socket of this node.
-    Process(&'a Process),
-    /// The workload that has an address.
-    Address(IpAddr),
+/// One end of a connection: whatever is known of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct End<'a> {
+    /// The process that called connect(), if it was on this node and seen.
+    pub process: Option<&'a Process>,
+    /// Cookie of the socket's network namespace; 0 if not known.
+    pub netns: u64,
+    /// Index of the host side of the pod's interface by which it is reached, if its segments were seen there.
+    pub ifindex: Option<u32>,
+    /// Its address.
+    pub address: Option<IpAddr>,
 }
 
-/// Something that knows who is who: the static list, the host's processes, later Kubernetes.
+impl<'a> End<'a> {
+    /// An end of which only the address is known.
+    pub fn address(address: IpAddr) -> Self {
+        Self { address: Some(address), ..Self::default() }
+    }
+
+    /// An end of which only the process is known.
+    pub fn process(process: &'a Process) -> Self {
+        Self { process: Some(process), ..Self::default() }
+    }
+}
+
+/// What a source says of an end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// This is who it is.
+    Known(Arc<Identity>),
+    /// It is for this source to say, and it will know more soon; until then this much, if anything.
+    Later(Option<Arc<Identity>>),
+    /// Not known here.
+    Unknown,
+}
+
+impl Answer {
+    /// What is known now.
+    pub fn now(self) -> Option<Arc<Identity>> {
+        match self {
+            Self::Known(identity) => Some(identity),
+            Self::Later(identity) => identity,
+            Self::Unknown => None,
+        }
+    }
+
+    /// Known, or not.
+    pub fn of(identity: Option<Arc<Identity>>) -> Self {
+        identity.map_or(Self::Unknown, Self::Known)
+    }
+}
+
+/// Something that knows who is who: the static list, Kubernetes, the host's processes.
 pub trait Identify: Send + Sync {
-    /// Who that was at that time; none if this source does not know.
-    fn identify(&self, subject: Subject<'_>, at: Mono) -> Option<Arc<Identity>>;
+    /// Who that was at that time.
+    fn identify(&self, end: &End<'_>, at: Mono) -> Answer;
 }

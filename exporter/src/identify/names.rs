@@ -10,6 +10,24 @@ pub const K8S_NODE_NAME: &str = "k8s.node.name";
 pub const K8S_NAMESPACE_NAME: &str = "k8s.namespace.name";
 /// Name of the pod.
 pub const K8S_POD_NAME: &str = "k8s.pod.name";
+/// Uid of the pod in the API.
+pub const K8S_POD_UID: &str = "k8s.pod.uid";
+/// Name of the container in its pod's specification.
+pub const K8S_CONTAINER_NAME: &str = "k8s.container.name";
+/// Id of the container, as its runtime made it.
+pub const CONTAINER_ID: &str = "container.id";
+/// Uid of the node in the API.
+pub const K8S_NODE_UID: &str = "k8s.node.uid";
+/// Name of the cluster: no API tells it, so it is configured.
+pub const K8S_CLUSTER_NAME: &str = "k8s.cluster.name";
+/// Uid of the cluster: that of the namespace kube-system.
+pub const K8S_CLUSTER_UID: &str = "k8s.cluster.uid";
+/// Region of the cloud.
+pub const CLOUD_REGION: &str = "cloud.region";
+/// Zone within the region.
+pub const CLOUD_AVAILABILITY_ZONE: &str = "cloud.availability_zone";
+/// Name of a Service.
+pub const K8S_SERVICE_NAME: &str = "k8s.service.name";
 /// Name of the host.
 pub const HOST_NAME: &str = "host.name";
 /// File name of the process's executable.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::cgroup::CgroupPaths;
 use super::node::Node;
-use super::{Identify, Identity, Subject};
+use super::{Answer, End, Identify, Identity};
 use crate::capture::observation::Mono;
 
 /// An entry of the list.
@@ -65,14 +65,12 @@ impl StaticList {
 }
 
 impl Identify for StaticList {
-    fn identify(&self, subject: Subject<'_>, at: Mono) -> Option<Arc<Identity>> {
-        match subject {
-            Subject::Address(address) => self.by_address(address),
-            Subject::Process(process) if !self.cgroups.is_empty() => {
-                self.by_path(&self.paths.as_ref()?.path(process.cgroup, at)?)
-            }
-            Subject::Process(_) => None,
-        }
+    fn identify(&self, end: &End<'_>, at: Mono) -> Answer {
+        let by_cgroup = end.process.filter(|_| !self.cgroups.is_empty()).and_then(|process| {
+            let path = self.paths.as_ref()?.path(process.cgroup, at)?;
+            self.by_path(&path)
+        });
+        Answer::of(by_cgroup.or_else(|| self.by_address(end.address?)))
     }
 }
 
@@ -102,7 +100,7 @@ mod tests {
             entry(&["10.0.0.0/8", "2001:db8::/32"], &[], "wide"),
             entry(&["10.1.2.3/32", "2001:db8:1::/48"], &[], "narrow"),
         ]);
-        let ask = |address: &str| name(list.identify(Subject::Address(address.parse().expect("address")), Mono(0)));
+        let ask = |address: &str| name(list.identify(&End::address(address.parse().expect("address")), Mono(0)).now());
         assert_eq!(ask("10.1.2.3").as_deref(), Some("narrow"));
         assert_eq!(ask("10.1.2.4").as_deref(), Some("wide"));
         assert_eq!(ask("::ffff:10.1.2.3").as_deref(), Some("narrow"));

@@ -88,7 +88,7 @@ impl Teller {
     }
 
     fn attempt(&mut self, attempt: Box<Attempt>) -> Result<(), Error> {
-        let described = self.describer.describe(attempt, WallClock::fixed(0));
+        let described = self.describer.describe_now(attempt, WallClock::fixed(0));
         match &mut self.output {
             Output::Console(console) => {
                 console.attempt(&described).map_err(Error::Write)?;

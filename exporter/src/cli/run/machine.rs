@@ -30,6 +30,11 @@ impl Machine {
         }
     }
 
+    /// Cookie of the network namespace that the agent is in, the node's own; 0 if not known.
+    pub fn host_netns(&self) -> u64 {
+        self.host_netns
+    }
+
     /// Adds the facts to the tracker's options; `features` is what capture says of itself.
     pub fn complete(&self, options: Options, features: &Features) -> Options {
         Options {

@@ -25,8 +25,8 @@ const QUIET_TICK: Duration = Duration::from_secs(1);
 
 /// What the capture thread tells the telemetry thread.
 pub enum Message {
-    /// A process called connect(); it may be gone when its attempt ends.
-    Called(Process, Mono),
+    /// A process called connect(), in the network namespace of that cookie; it may be gone when its attempt ends.
+    Called(Process, u64, Mono),
     /// A finding.
     Found(Finding),
     /// Somebody asked who held a port, and this is what the tracker says.
@@ -104,7 +104,7 @@ impl TrackerSink {
         }
     }
 
-    fn mention(&mut self, process: &Process, time: Mono) {
+    fn mention(&mut self, process: &Process, netns: u64, time: Mono) {
         let key = (process.pid, process.cgroup);
         if self.mentioned.get(&key).is_some_and(|&last| time.since(last) < MENTIONED) {
             return;
@@ -117,7 +117,7 @@ impl TrackerSink {
         }
         self.mentioned.insert(key, time);
         if self.waiting.len() < MAX_WAITING {
-            self.waiting.push(Message::Called(process.clone(), time));
+            self.waiting.push(Message::Called(process.clone(), netns, time));
         }
     }
 
@@ -145,7 +145,7 @@ impl Sink for TrackerSink {
     fn observations(&mut self, batch: &[Observation]) {
         for observation in batch {
             if let What::Process(step) = &observation.what {
-                self.mention(&step.process, observation.time);
+                self.mention(&step.process, step.netns, observation.time);
             }
             self.tracker.observe(observation);
         }

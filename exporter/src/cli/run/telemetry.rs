@@ -1,11 +1,14 @@
 //! The telemetry thread: who is who, encoding, the console, and the exporters' queues.
 
 use std::io::Stdout;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use super::names::Names;
 use super::sink::{Batch, Message};
+use super::waiting::Waiting;
 use crate::answer::held::{Lookup, Name, Named};
 use crate::answer::recent::Recent;
 use crate::cli::stages;
@@ -13,14 +16,15 @@ use crate::config::{Color, Config, ExporterKind};
 use crate::deliver::console::{Console, Options as ConsoleOptions};
 use crate::deliver::{Delivery, DropReason, Parcel, Priority};
 use crate::encode::spans::Encoder;
-use crate::identify::Identify;
 use crate::identify::cgroup::CgroupPaths;
 use crate::identify::chain::Identities;
 use crate::identify::clock::WallClock;
-use crate::identify::describe::Describer;
+use crate::identify::describe::{Described, Describer};
 use crate::identify::host::HostProcesses;
-use crate::identify::node::Node;
+use crate::identify::kubernetes::registry::Registry;
+use crate::identify::kubernetes::{Pods, has_v1_cgroups};
 use crate::identify::static_list::StaticList;
+use crate::identify::{End, Identify};
 use crate::track::attempt::Finding;
 use crate::track::holders::Holders;
 
@@ -34,19 +38,23 @@ pub struct Telemetry {
     consoles: Vec<Console<Stdout>>,
     delivery: Arc<Delivery>,
     recent: Arc<Recent>,
+    waiting: Waiting,
 }
 
 impl Telemetry {
     /// Builds the stages by the configuration. `all` shows every attempt on the console; `recent` remembers
-    /// attempts for who asks.
-    pub fn new(config: &Config, all: bool, delivery: Arc<Delivery>, recent: Arc<Recent>) -> Self {
-        let name = stages::node_name(config);
-        let node = Node::new(&name, false, &config.resource_attributes);
+    /// attempts for who asks; `names` is the source that Kubernetes is, where there is one.
+    pub fn new(config: &Config, all: bool, delivery: Arc<Delivery>, recent: Arc<Recent>, names: Names) -> Self {
+        let node = names.node;
         let paths = cgroup_mount().map(|mount| Arc::new(CgroupPaths::new(mount)));
         let fixed = StaticList::new(&stages::static_list(config), &node, paths.clone());
-        let host = Arc::new(HostProcesses::new(Path::new(PROC), node.clone(), paths));
-        let sources: Vec<Arc<dyn Identify>> = vec![Arc::new(fixed), host.clone()];
-        let describer = Describer::new(Identities::new(sources), Some(host), &node, config.tracking.max_tenancies);
+        let host = Arc::new(HostProcesses::new(Path::new(PROC), node.clone(), paths.clone()));
+        let pods = names.registry.map(|registry| Arc::new(pods(registry, paths)) as Arc<dyn Identify>);
+        let mut sources: Vec<Arc<dyn Identify>> = vec![Arc::new(fixed)];
+        sources.extend(pods);
+        sources.push(host.clone());
+        let identities = Identities::with_late(sources, names.late);
+        let describer = Describer::new(identities, Some(host), &node, config.tracking.max_tenancies);
         let consoles = config.trace_exporters().filter_map(|exporter| match &exporter.kind {
             ExporterKind::Debug(debug) => Some(match debug.color {
                 Color::Auto => Console::stdout(all || debug.all),
@@ -63,45 +71,95 @@ impl Telemetry {
             consoles: consoles.collect(),
             delivery,
             recent,
+            waiting: Waiting::new(config.kubernetes.unknown_wait),
         }
     }
 
     /// Works until the capture thread has ended and all it told is dealt with.
     pub fn run(mut self, receiver: &Receiver<Batch>) {
-        while let Ok(batch) = receiver.recv() {
-            for message in batch {
-                match message {
-                    Message::Called(process, time) => self.describer.notice(&process, time),
-                    Message::Found(finding) => self.tell(finding),
-                    Message::Held(lookup, holders) => self.name(lookup, holders),
-                    Message::Tick(now) => self.on_console(|console| console.tick(now)),
-                }
+        loop {
+            let batch = match self.waiting.next_look(Instant::now()) {
+                Some(pause) => receiver.recv_timeout(pause),
+                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match batch {
+                Ok(batch) => self.take(batch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.look_again(Instant::now());
+        }
+        // There is no later.
+        for attempt in self.waiting.all() {
+            let described = self.describer.describe_now(attempt, WallClock::now());
+            self.say(&described);
+        }
+        if self.describer.nameless() > 0 {
+            tracing::info!(
+                "{} ends of connections went out with no name: nothing knew them in time",
+                self.describer.nameless()
+            );
         }
         self.on_console(Console::finish);
     }
 
+    fn take(&mut self, batch: Batch) {
+        for message in batch {
+            match message {
+                Message::Called(process, netns, time) => self.describer.notice(&process, netns, time),
+                Message::Found(finding) => self.tell(finding),
+                Message::Held(lookup, holders) => self.name(lookup, holders),
+                Message::Tick(now) => self.on_console(|console| console.tick(now)),
+            }
+        }
+    }
+
     fn tell(&mut self, finding: Finding) {
         match finding {
-            Finding::Attempt(attempt) => {
-                let described = self.describer.describe(attempt, WallClock::now());
-                self.recent.push(&described);
-                let encoded = self.encoder.encode(&described);
-                self.on_console(|console| console.attempt(&described));
-                let priority = if encoded.keep { Priority::Failure } else { Priority::Success };
-                self.delivery.offer(Parcel::traces(priority, encoded.resource_spans));
-            }
+            Finding::Attempt(attempt) => match self.describer.describe(attempt, WallClock::now()) {
+                Ok(described) => self.say(&described),
+                Err(attempt) => {
+                    if let Some(attempt) = self.waiting.put(attempt, Instant::now()) {
+                        let described = self.describer.describe_now(attempt, WallClock::now());
+                        self.say(&described);
+                    }
+                }
+            },
             Finding::Inbound(summary) => self.on_console(|console| console.inbound(&summary)),
         }
+    }
+
+    /// Whoever was not known and may be now, or has waited long enough.
+    fn look_again(&mut self, now: Instant) {
+        for (attempt, due) in self.waiting.look(now) {
+            let described = if due {
+                Ok(self.describer.describe_now(attempt, WallClock::now()))
+            } else {
+                self.describer.describe(attempt, WallClock::now())
+            };
+            match described {
+                Ok(described) => self.say(&described),
+                Err(attempt) => self.waiting.put_back(attempt),
+            }
+        }
+        self.waiting.settle();
+    }
+
+    fn say(&mut self, described: &Described) {
+        self.recent.push(described);
+        let encoded = self.encoder.encode(described);
+        self.on_console(|console| console.attempt(described));
+        let priority = if encoded.keep { Priority::Failure } else { Priority::Success };
+        self.delivery.offer(Parcel::traces(priority, encoded.resource_spans));
     }
 
     /// Gives those who held a port their names.
     fn name(&self, lookup: Lookup, holders: Holders) {
         let names = holders.found.iter().map(|holder| {
             let process = holder.process.as_deref();
-            let address = holder.tuple.src.addr.ip();
+            let end = End { process, address: Some(holder.tuple.src.addr.ip()), ..End::default() };
             Name {
-                identity: self.describer.past_client(holder.serial, process, address, holder.opened),
+                identity: self.describer.past_client(holder.serial, &end, holder.opened),
                 executable: process.and_then(|process| self.describer.executable(process, holder.opened)),
             }
         });
@@ -144,6 +202,12 @@ pub fn counted(delivery: &Delivery) -> serde_json::Value {
         })
     });
     exporters.collect()
+}
+
+/// Pods by their cgroups; on a host that sorts processes in v1 hierarchies too, by those.
+fn pods(registry: Arc<Mutex<Registry>>, paths: Option<Arc<CgroupPaths>>) -> Pods {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    Pods::new(registry, paths, has_v1_cgroups(&own).then(|| PathBuf::from(PROC)))
 }
 
 /// Where cgroup2 is mounted; cgroups have no paths without it, and capture does not start.

@@ -60,6 +60,15 @@ fn each_form_of_error() {
     );
     one("capture: {attach: xdp}", "t.yaml:1: capture.attach: `xdp` is not known here; write auto, tcx or clsact");
     one(
+        "kubernetes: {enabled: maybe}",
+        "t.yaml:1: kubernetes.enabled: `maybe` is not known here; write auto, true or false",
+    );
+    one(
+        "kubernetes: {kubeconfig: kube.conf}",
+        "t.yaml:1: kubernetes.kubeconfig: `kube.conf` is no absolute path; begin it with /",
+    );
+    one("kubernetes: {unknown_wait: 1m}", "t.yaml:1: kubernetes.unknown_wait: `1m` is too long; write at most 30s");
+    one(
         "spans: {}\ncapture: {}\nspans: {}",
         "t.yaml:3: spans: the key is given twice, first on line 1; keep one of the two",
     );

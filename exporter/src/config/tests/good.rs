@@ -98,6 +98,7 @@ identity:
     - addresses: ["10.244.1.11", "10.244.2.0/24"]
       cgroups: ["/shop/cart"]
       attributes: {service.name: cart, number: 1}
+kubernetes: {enabled: true, kubeconfig: /etc/kube.conf, cluster_name: blue, pod_env: false, label_names: true, unknown_wait: 500ms}
 spans: {kind: internal}
 delivery: {memory_limit: 64MiB}
 "#;
@@ -127,6 +128,15 @@ delivery: {memory_limit: 64MiB}
     assert_eq!(config.log_level, LogLevel::Debug);
     assert_eq!(config.capture.interfaces.ignore, ["docker?"]);
     assert_eq!(config.capture.exclude_addresses[1].to_string(), "10.1.2.3/32");
+    let kubernetes = Kubernetes {
+        enabled: Enabled::Yes,
+        kubeconfig: Some("/etc/kube.conf".into()),
+        cluster_name: Some("blue".into()),
+        pod_env: false,
+        label_names: true,
+        unknown_wait: Duration::from_millis(500),
+    };
+    assert_eq!(config.kubernetes, kubernetes);
     assert_eq!((config.capture.attach, config.capture.ring_size), (Attach::Tcx, 16 << 20));
     assert_eq!(
         config.tracking.id_key,
