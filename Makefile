@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector test test-rust test-collector bench bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
+.PHONY: help setup build release demo demo-collector test test-rust test-collector kubernetes bench bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -40,6 +40,9 @@ test-rust: build
 test-collector: build ## Only those with a real Collector
 	@scripts/test-collector.sh $(LAB)
 
+kubernetes: setup ## Build the Kubernetes API server of the tests, once: three to five minutes
+	@scripts/kubernetes.sh
+
 bench: release ## Cost per connection, beside tcplife, tcpstates and conntrack -E; report in target/bench/report.json
 	@$(BIN)/release/lab bench $(ARGS)
 
@@ -64,7 +67,7 @@ lint: ## Formatting, clippy with and without default features, shellcheck; all w
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --exclude synspan-ebpf --all-targets --locked -- -D warnings
 	$(CARGO) clippy --package synspan --no-default-features --all-targets --locked -- -D warnings
-	shellcheck -x -P SCRIPTDIR scripts/*.sh .ci/run
+	shellcheck -x -P SCRIPTDIR scripts/*.sh tests/kubernetes/*.sh .ci/run
 
 doc: setup ## The code's reference in target/doc; broken links are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --exclude synspan-ebpf --no-deps --document-private-items --locked

@@ -6,7 +6,7 @@ RUST_MIN=1.95
 # The linker of the eBPF object, and the LLVM that Debian's rustc is made with.
 BPF_LINKER_VERSION=0.13.0
 LLVM_MAJOR=22
-# The Go that builds the Collector for the tests, as the module proxy serves Go itself. The sums are those of the
+# The Go that builds the Collector and the API server for the tests, as the module proxy serves Go itself. The sums are those of the
 # checksum database; a toolchain with another sum is refused.
 GO_VERSION=1.26.8
 GO_SUM_amd64=h1:ZOmGe1OnfREDMIdb1Qi4G9JSuDPBLGExZMQ4nis1RXM=
@@ -30,6 +30,15 @@ die() {
     exit 1
 }
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# free_ports COUNT: prints ports that nobody listens on, above the range that the kernel gives out.
+free_ports() {
+    local used port
+    used=" $(ss -Hltn | awk '{ sub(/.*:/, "", $4); printf "%s ", $4 }')"
+    for ((port = 61000 + RANDOM % 4000; port < 65536; port++)); do
+        case "$used" in *" $port "*) ;; *) echo "$port" ;; esac
+    done | sed -n "1,$1p"
+}
 
 # at_least VERSION MINIMUM: whether VERSION is MINIMUM or newer.
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }

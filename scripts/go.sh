@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Prints the path of a Go that is new enough to build the Collector. Where there is none, Debian's Go 1.19 fetches
-# the Go project's own release, which the module proxy serves as golang.org/toolchain, and whose sum is checked
-# against the checksum database and against the pin in env.sh. Only the tests with a Collector need it.
+# Prints the path of a Go that is new enough to build the Collector and the Kubernetes API server of the tests. Where
+# there is none, Debian's Go 1.19 fetches the Go project's own release, which the module proxy serves as
+# golang.org/toolchain, and whose sum is checked against the checksum database and against the pin in env.sh. Only the
+# tests with these need it.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 
 go_version() { GOTOOLCHAIN=local "$1" version 2>/dev/null | sed -n 's/^go version go\([0-9.]*\).*/\1/p'; }
 # The newest Go that the module files ask for.
-need=$(sed -n 's/^go \([0-9.]*\)$/\1/p' "$ROOT"/otel-collector/build/go.mod)
+need=$(sed -n 's/^go \([0-9.]*\)$/\1/p' "$ROOT"/otel-collector/build/go.mod "$ROOT"/tests/kubernetes/build/go.mod |
+    sort -V | tail -n 1)
 
 own=$CACHE/go-$GO_VERSION
 for go in go /usr/local/go/bin/go "$own/bin/go"; do
@@ -21,9 +23,9 @@ done
 case $(uname -m) in
     x86_64) arch=amd64 sum=$GO_SUM_amd64 ;;
     aarch64) arch=arm64 sum=$GO_SUM_arm64 ;;
-    *) die "the Collector's build needs Go $need or newer; install it by hand on $(uname -m)" ;;
+    *) die "the test components' build needs Go $need or newer; install it by hand on $(uname -m)" ;;
 esac
-have apt-get || have go || die "the Collector's build needs Go $need or newer; install it by hand"
+have apt-get || have go || die "the test components' build needs Go $need or newer; install it by hand"
 if have go; then old=go; else
     apt_install ca-certificates golang-1.19-go
     old=/usr/lib/go-1.19/bin/go

@@ -12,15 +12,7 @@ shift
 otelcol=$("$ROOT/scripts/collector.sh")
 SYNSPAN_OUT=${SYNSPAN_OUT:-${TMPDIR:-/tmp}}
 
-# Three ports that nobody listens on, above the range that the kernel gives out.
-free_ports() {
-    local used port
-    used=" $(ss -Hltn | awk '{ sub(/.*:/, "", $4); printf "%s ", $4 }')"
-    for ((port = 61000 + RANDOM % 4000; port < 65536; port++)); do
-        case "$used" in *" $port "*) ;; *) echo "$port" ;; esac
-    done | sed -n 1,3p
-}
-read -r -d '' grpc http health < <(free_ports) || true
+read -r -d '' grpc http health < <(free_ports 3) || true
 export SYNSPAN_OTLP_GRPC=127.0.0.1:$grpc SYNSPAN_OTLP_HTTP=127.0.0.1:$http SYNSPAN_HEALTH=127.0.0.1:$health SYNSPAN_OUT
 
 "$otelcol" --config "$config" </dev/null 2>&1 &
