@@ -1,5 +1,5 @@
-"""Writes objects and their status to the API server of with-kubernetes.sh, as controllers and kubelets do, by
-server-side apply over connections that stay open. The standard library is enough."""
+"""Writes objects and their status to the API server of with-kubernetes.sh, as controllers and kubelets do, over
+connections that stay open. The standard library is enough."""
 
 import http.client
 import json
@@ -51,14 +51,10 @@ class ApiServer:
         with open(environment("SYNSPAN_KUBE_DIR") + "/pki/tokens.csv", encoding="ascii") as tokens:
             self.token = tokens.readline().split(",")[0]
 
-    def patch(self, path, body, manager):
-        """Server-side apply of an object; gives it back as it now is."""
-        self.connection.request(
-            "PATCH",
-            f"{path}?fieldManager={manager}&force=true&fieldValidation=Strict",
-            json.dumps(body),
-            {"Authorization": f"Bearer {self.token}", "Content-Type": "application/apply-patch+yaml"},
-        )
+    def patch(self, path, body, kind, query):
+        """A PATCH of that kind; gives back the object as it now is."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": f"application/{kind}"}
+        self.connection.request("PATCH", f"{path}?fieldValidation=Strict&{query}", json.dumps(body), headers)
         answer = self.connection.getresponse()
         text = answer.read()
         if answer.status >= 300:
@@ -73,11 +69,11 @@ class ApiServer:
             prefix += f"/namespaces/{metadata['namespace']}"
         path = f"{prefix}/{plural}/{metadata['name']}"
         status = an_object.get("status")
-        kept = self.patch(path, {k: v for k, v in an_object.items() if k != "status"}, "kube-controller-manager")
+        body = {k: v for k, v in an_object.items() if k != "status"}
+        kept = self.patch(path, body, "apply-patch+yaml", "fieldManager=kube-controller-manager&force=true")
         if status:
-            name = {k: metadata[k] for k in ("name", "namespace") if k in metadata}
-            body = {"apiVersion": an_object["apiVersion"], "kind": an_object["kind"], "metadata": name, "status": status}
-            kept = self.patch(path + "/status", body, "kubelet")
+            # Merged and not applied: a node has two addresses of one type, which apply takes for one twice.
+            kept = self.patch(path + "/status", {"status": status}, "merge-patch+json", "fieldManager=kubelet")
         return kept
 
 
