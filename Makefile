@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector test test-rust test-collector kubernetes bench bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
+.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes kubernetes bench bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -30,7 +30,10 @@ demo: ## Reproduce the port reuse on this machine and show what synspan says abo
 demo-collector: build ## The same, and what an OpenTelemetry Collector received
 	@scripts/demo-collector.sh
 
-test: test-rust test-collector ## All tests: unit, lab scenarios (root), and the ones with a real Collector
+demo-kubernetes: build ## The same, with names from a real Kubernetes API server
+	@scripts/demo-kubernetes.sh $(LAB) $(ARGS)
+
+test: test-rust test-collector test-kubernetes ## All tests: unit, lab scenarios (root), with a real Collector, with a real API server
 
 test-rust: build
 	$(CARGO) test --workspace --exclude synspan-ebpf --locked
@@ -39,6 +42,9 @@ test-rust: build
 
 test-collector: build ## Only those with a real Collector
 	@scripts/test-collector.sh $(LAB)
+
+test-kubernetes: build ## Only those with a real Kubernetes API server
+	@scripts/test-kubernetes.sh $(LAB)
 
 kubernetes: setup ## Build the Kubernetes API server of the tests, once: three to five minutes
 	@scripts/kubernetes.sh

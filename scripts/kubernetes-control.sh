@@ -20,9 +20,10 @@ action=${1:-}
 [ -n "$action" ] || die "no action given; they are listed at the top of this script"
 shift
 dir=${SYNSPAN_KUBE_DIR:-}
-[ -n "$dir" ] && [ -r "$dir/settings" ] || die "SYNSPAN_KUBE_DIR names no running cluster; this works within with-kubernetes.sh"
+[[ -n $dir && -r $dir/settings ]] || die "SYNSPAN_KUBE_DIR names no running cluster; this works within with-kubernetes.sh"
 # What with-kubernetes.sh chose: programs, etcd, etcd_peer, secure.
 programs='' etcd='' etcd_peer='' secure=''
+# shellcheck disable=SC1091
 . "$dir/settings"
 
 # The pid in NAME's file, if that process lives and is that program. A zombie has no program.

@@ -15,13 +15,16 @@ set -euo pipefail
 [ $# -gt 0 ] || die "no command given: with-kubernetes.sh COMMAND..."
 programs=$("$ROOT/scripts/kubernetes.sh")
 have openssl || apt_install openssl
-have jq && have python3 && have ss || die "jq, python3 or ss is missing: make setup installs them"
+for tool in jq python3 ss; do
+    have "$tool" || die "$tool is missing: make setup installs it"
+done
 
 umask 077
 control=$ROOT/scripts/kubernetes-control.sh
 dir=$(mktemp -d "${TMPDIR:-/tmp}/synspan-kubernetes.XXXXXX")
 export SYNSPAN_KUBE_DIR=$dir
 # What ends all of it, when this script ends and if it is killed: the guard ends when nobody holds its pipe open.
+# shellcheck disable=SC2317
 finish() {
     [ ! -e "$dir/settings" ] || "$control" end || true
     rm -rf "$dir"
@@ -29,6 +32,7 @@ finish() {
 export -f finish
 export dir control
 mkfifo "$dir/guard"
+# shellcheck disable=SC2016
 setsid bash -c 'read -r _ <"$dir/guard" || true; [ ! -d "$dir" ] || finish' </dev/null >/dev/null 2>&1 &
 exec 9>"$dir/guard"
 trap 'finish; rm -f "$LOG"' EXIT

@@ -64,7 +64,8 @@ pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
             .map(|a| a.to_string())
             .collect()
     };
-    if let Some((_, node)) = topology.node_of(node) {
+    // In a cluster the API says who they are, and nothing else does.
+    if let Some((_, node)) = topology.node_of(node).filter(|_| world.cluster().is_none()) {
         for pod in node.all_pods() {
             people.push(json!({
                 "addresses": addresses(pod),
@@ -99,6 +100,10 @@ pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
         "capture": {"cgroup": world.node_cgroup(node)?},
         "tracking": {"covered": covered, "settle": "100ms"},
         "identity": {"node_name": node, "static": people},
+        "kubernetes": match world.cluster() {
+            Some(cluster) => json!({"enabled": true, "kubeconfig": cluster.kubeconfig}),
+            None => json!({"enabled": false}),
+        },
         "agent": {"socket": socket(world, node)},
     }))
 }

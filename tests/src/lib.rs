@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod bench;
 pub mod captures;
+pub mod cluster;
 pub mod error;
 pub mod flood;
 pub mod matrix;

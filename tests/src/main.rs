@@ -335,6 +335,10 @@ fn demo(family: Family, watch: Watch) -> Result<()> {
     // The console shows an attempt once it has settled; the agent's end prints the rest.
     std::thread::sleep(Duration::from_millis(700));
     run.verdict()?;
+    // What works less well than it might, on this machine or with these rights.
+    for line in run.agents().logs().lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
+        eprintln!("{line}");
+    }
     println!("{LOOK_FURTHER}");
     Ok(())
 }
@@ -342,6 +346,7 @@ fn demo(family: Family, watch: Watch) -> Result<()> {
 const LOOK_FURTHER: &str = "
 To look further:
   make demo-collector                               the same case as spans, from an OpenTelemetry Collector's own file
+  make demo-kubernetes                              the same case with names from a real Kubernetes API server
   make lab ARGS='run --hold reuse-never-closed'     leave it standing, to look with tcpdump, ss and conntrack
   make lab                                          the other faults: lost RSTs, black holes, drops in the node, ...
   target/debug/synspan doctor                       what works on this machine

@@ -59,6 +59,17 @@ impl Receiver {
         self.serve(node, listener)
     }
 
+    /// Makes an address of the lab's own network namespace one of a node's, too.
+    pub fn relay(&self, netns: &str, address: SocketAddr) -> Result<()> {
+        let listener = netns::inside(netns, move || TcpListener::bind(address))?
+            .context(format_args!("bind {address} in {netns}"))?;
+        listener.set_nonblocking(true).context("make the relay non-blocking")?;
+        let _context = self.runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener).context("listen for agents")?;
+        self.runtime.spawn(pipe(listener, address));
+        Ok(())
+    }
+
     fn serve(&self, node: &str, listener: TcpListener) -> Result<()> {
         listener.set_nonblocking(true).context("make the receiver non-blocking")?;
         let service = Service { node: node.to_owned(), spans: self.spans.clone() };

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::error::{Context, Error, Result, lab};
 use crate::net::cgroup::Cgroup;
 use crate::net::leftovers::{Mark, PREFIX};
@@ -23,6 +24,7 @@ pub struct World {
     mark: Mark,
     program: PathBuf,
     topology: Topology,
+    cluster: Option<Cluster>,
 }
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -56,6 +58,7 @@ impl World {
             mark,
             program: program.to_owned(),
             topology: topology.clone(),
+            cluster: Cluster::from_environment()?,
         };
         world.add_netns("router")?;
         world.forwarding("router")?;
@@ -117,7 +120,17 @@ impl World {
     /// The cgroup of a pod or process as the kernel names it.
     pub fn cgroup_name(&self, name: &str) -> Result<String> {
         let Some((_, node)) = self.topology.node_of(name) else { return lab(format!("`{name}` is on no node")) };
-        Ok(self.cgroup.kernel_name(&self.cgroup.child(&format!("{}/{name}", node.name))?))
+        Ok(self.cgroup.kernel_name(&self.pod_cgroup(&node.name, name)?))
+    }
+
+    /// The cluster whose objects the pods are.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    fn pod_cgroup(&self, node: &str, pod: &str) -> Result<PathBuf> {
+        let known = self.cluster.as_ref().and_then(|cluster| cluster.cgroups.get(pod));
+        self.cgroup.child(&format!("{node}/{}", known.map_or(pod, String::as_str)))
     }
 
     fn add_netns(&mut self, name: &str) -> Result<()> {
@@ -213,7 +226,7 @@ impl World {
         let delay = format!("net/ipv4/neigh/{veth}/proxy_delay");
         self.netns(&node)?.sysctl(&[(&proxy, "1"), (&delay, "0")])?;
         self.netns(pod)?.ip(&inner)?;
-        let cgroup = self.cgroup.child(&format!("{node}/{pod}"))?;
+        let cgroup = self.pod_cgroup(&node, pod)?;
         self.start_worker(pod, &self.program.clone(), pod, Some(&cgroup))
     }
 
@@ -242,7 +255,7 @@ impl World {
         }
         self.netns(&node)?.ip(&host)?;
         self.netns(pod)?.ip(&inner)?;
-        let cgroup = self.cgroup.child(&format!("{node}/{pod}"))?;
+        let cgroup = self.pod_cgroup(&node, pod)?;
         self.start_worker(pod, &self.program.clone(), pod, Some(&cgroup))
     }
 

@@ -36,6 +36,9 @@ impl Agents {
         let receiver = Receiver::start(watch.forward)?;
         for node in &world.topology().nodes {
             receiver.listen(&node.name, world.netns(&node.name)?.name())?;
+            if let Some(cluster) = world.cluster() {
+                receiver.relay(world.netns(&node.name)?.name(), cluster.server)?;
+            }
         }
         Ok(Self { running: Vec::new(), receiver, watch })
     }

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# lab-kubernetes.sh LAB ARGS...: runs the lab with its pods as objects of a real Kubernetes API server, in cgroups named
+# as containerd names them; the agent has the rights of its own service account and no others.
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+
+[ -n "${SYNSPAN_KUBE_DIR:-}" ] || exec "$ROOT/scripts/with-kubernetes.sh" "${BASH_SOURCE[0]}" "$@"
+
+kubectl=$SYNSPAN_KUBE_KUBECTL control=$ROOT/scripts/kubernetes-control.sh
+# To standard error: the lab's own output is what is looked for.
+"$ROOT/tests/kubernetes/apply.sh" >"$SYNSPAN_KUBE_DIR/objects"
+# SYNSPAN_LAB_WITHOUT names a resource to which the agent has no right.
+sed "/resources: \\[${SYNSPAN_LAB_WITHOUT:-nothing}\\]/d" "$ROOT/tests/kubernetes/rights.yaml" | "$kubectl" apply -f - >/dev/null
+"$control" kubeconfig synspan synspan "$SYNSPAN_KUBE_DIR/agent.kubeconfig" >/dev/null
+# The lab's names of pods are those of their first containers.
+"$kubectl" get pods -A -o json | jq --arg server "${SYNSPAN_KUBE_SERVER#https://}" --arg kubeconfig "$SYNSPAN_KUBE_DIR/agent.kubeconfig" '
+    def slice($class): "kubepods-" + (if $class == "" then "" else $class + "-" end) + "pod" + (.metadata.uid | gsub("-"; "_")) + ".slice";
+    def class: (.status.qosClass // "BestEffort") | if . == "Guaranteed" then "" else ascii_downcase end;
+    {server: $server, kubeconfig: $kubeconfig, cgroups: [
+        .items[] | select(.status.containerStatuses[0].containerID) | class as $class | {
+            key: .spec.containers[0].name,
+            value: ("kubepods.slice/" + (if $class == "" then "" else "kubepods-" + $class + ".slice/" end) + slice($class)
+                + "/cri-containerd-" + (.status.containerStatuses[0].containerID | sub("^containerd://"; "")) + ".scope"),
+        }] | from_entries}' >"$SYNSPAN_KUBE_DIR/cluster.json"
+SYNSPAN_LAB_CLUSTER=$SYNSPAN_KUBE_DIR/cluster.json "$@"

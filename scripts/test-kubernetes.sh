@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# The suite with a real Kubernetes API server: the agent knows pods by it with the rights of its service account, asks no
+# more than it says, and each of those rights is needed. Needs root, and the lab built.
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+
+lab=${1:-${CARGO_TARGET_DIR:-$ROOT/target}/debug/lab}
+"$ROOT/scripts/kubernetes.sh" >/dev/null
+out=$(mktemp -d)
+trap 'rm -rf "$out" "$LOG"' EXIT
+passed=0 failed=0
+export lab out ROOT
+
+# check NAME COMMAND...
+check() {
+    local name=$1
+    shift
+    if "$@" >"$out/said" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok    $name"
+    else
+        failed=$((failed + 1))
+        echo "FAIL  $name"
+        sed 's/^/      /' "$out/said"
+    fi
+}
+
+# run NAME [RULE]: the case, with the service account's rights but for those of one resource.
+# shellcheck disable=SC2016
+run() {
+    "$ROOT/scripts/with-kubernetes.sh" bash -euo pipefail -c '
+        export SYNSPAN_LAB_WITHOUT=${2:-}
+        "$ROOT/scripts/lab-kubernetes.sh" "$lab" demo >"$out/$1" 2>"$out/$1.log"
+        "$ROOT/scripts/kubernetes-control.sh" requests system:serviceaccount:synspan:synspan >"$out/$1.requests"' run "$@" || {
+        tail -n 20 "$out/$1.log"
+        return 1
+    }
+}
+# Each says what it looked at where it finds it otherwise.
+says() { grep -qE -- "$2" "$out/$1" || { cat "$out/$1" && return 1; }; }
+says_not() { ! grep -qE -- "$2" "$out/$1" || { cat "$out/$1" && return 1; }; }
+# asks FILE VERB RESOURCE CODE TIMES
+asks() {
+    awk -v verb="$2" -v resource="$3" -v code="$4" '$3 == verb && $4 == resource && $5 == code { n += $1 } END { print n + 0 }' \
+        "$out/$1.requests" | grep -qx "$5" || { cat "$out/$1.requests" && return 1; }
+}
+
+check "the case runs with pods of the API server" run whole
+check "the attempt is its Deployment's, by the API" says whole 'tcp connect +shop/vehicle-control'
+check "the previous owner is its Deployment, by the API" says whole 'previous owner: shop/cart'
+check "nothing is refused with the rights there are" says_not whole.requests '40[0-9]'
+check "pods are asked for once, in one watch that streams the list" asks whole watch pods 200 1
+check "and are never listed besides" asks whole list pods 200 0
+check "the node is asked for once" asks whole get nodes 200 1
+check "the cluster's namespace is asked for once" asks whole get namespaces 200 1
+
+check "the case runs without the right to pods" run no-pods pods
+check "pods: without that right the agent says so, and what it lacks" says no-pods.log 'cannot be asked for pods .*k8s/base'
+check "pods: names are none, and no others" says_not no-pods 'shop/(vehicle-control|cart)'
+check "the case runs without the right to nodes" run no-nodes nodes
+check "nodes: without that right the agent says what is not told" says no-nodes.log 'does not tell of this node .*uid, zone and region are not told'
+check "nodes: pods have their names all the same" says no-nodes 'previous owner: shop/cart'
+check "the case runs without the right to kube-system" run no-namespaces namespaces
+check "namespaces: without that right the agent says what is not told" says no-namespaces.log 'kube-system .*k8s.cluster.uid is not told'
+check "namespaces: pods have their names all the same" says no-namespaces 'previous owner: shop/cart'
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
