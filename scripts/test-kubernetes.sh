@@ -25,12 +25,21 @@ check() {
     fi
 }
 
-# run NAME [RULE]: the case, with the service account's rights but for those of one resource.
+# run NAME [RESOURCE [ACTION]]: the case, with the service account's rights but for those to one resource, and something
+# done to the API server as soon as the agent watches.
 # shellcheck disable=SC2016
 run() {
     "$ROOT/scripts/with-kubernetes.sh" bash -euo pipefail -c '
         export SYNSPAN_LAB_WITHOUT=${2:-}
-        "$ROOT/scripts/lab-kubernetes.sh" "$lab" demo >"$out/$1" 2>"$out/$1.log"
+        "$ROOT/scripts/lab-kubernetes.sh" "$lab" demo >"$out/$1" 2>"$out/$1.log" &
+        if [ -n "${3:-}" ]; then
+            until "$ROOT/scripts/kubernetes-control.sh" requests system:serviceaccount:synspan:synspan | grep -q "watch.pods.200"; do
+                kill -0 $! || break
+                sleep 0.1
+            done
+            for action in $3; do "$ROOT/scripts/kubernetes-control.sh" "$action"; done
+        fi
+        wait $!
         "$ROOT/scripts/kubernetes-control.sh" requests system:serviceaccount:synspan:synspan >"$out/$1.requests"' run "$@" || {
         tail -n 20 "$out/$1.log"
         return 1
@@ -53,6 +62,14 @@ check "pods are asked for once, in one watch that streams the list" asks whole w
 check "and are never listed besides" asks whole list pods 200 0
 check "the node is asked for once" asks whole get nodes 200 1
 check "the cluster's namespace is asked for once" asks whole get namespaces 200 1
+
+check "the case runs while the API server is killed and started again" run killed "" "kill start"
+check "killed: the names are the same" says killed 'tcp connect +shop/vehicle-control'
+check "killed: the previous owner's too" says killed 'previous owner: shop/cart'
+check "killed: the agent says so once, and that it is back" says killed.log 'cannot be asked for pods .*what is known stays known'
+check "the case runs while old versions are compacted away and the API server is killed" run gone "" "compact kill start"
+check "gone: the names are the same" says gone 'tcp connect +shop/vehicle-control'
+check "gone: the previous owner's too" says gone 'previous owner: shop/cart'
 
 check "the case runs without the right to pods" run no-pods pods
 check "pods: without that right the agent says so, and what it lacks" says no-pods.log 'cannot be asked for pods .*k8s/base'
