@@ -7,8 +7,8 @@
 #   restart [FLAG...]   kill, then start
 #   pause, resume       stop it with SIGSTOP: connections stay open and nothing answers; and go on with SIGCONT
 #   compact             make every earlier resourceVersion too old: what watches or continues a list from one, gets 410 Gone
-#   token NAMESPACE SERVICEACCOUNT [DURATION]    print a token (10m or longer by TokenRequest; shorter ones, such as 15s, which
-#                                                the API server refuses to make, are signed with its own key)
+#   token NAMESPACE SERVICEACCOUNT [DURATION]    print a token (1h without; 10m or longer by TokenRequest; shorter ones, such as 5s,
+#                                                which the API server refuses to make, are signed with its own key)
 #   kubeconfig NAMESPACE SERVICEACCOUNT FILE [DURATION]    write FILE, whose token is read from FILE.token beside it
 #   requests [USER]     count the audit log's requests by user, verb and resource; all users without
 #   memory              resident memory of etcd and kube-apiserver in KiB
@@ -20,10 +20,10 @@ action=${1:-}
 [ -n "$action" ] || die "no action given; they are listed at the top of this script"
 shift
 dir=${SYNSPAN_KUBE_DIR:-}
-[[ -n $dir && -r $dir/settings ]] || die "SYNSPAN_KUBE_DIR names no running cluster; this works within with-kubernetes.sh"
+[ -r "$dir/settings" ] || die "SYNSPAN_KUBE_DIR names no running cluster; this works within with-kubernetes.sh"
 # What with-kubernetes.sh chose: programs, etcd, etcd_peer, secure.
 programs='' etcd='' etcd_peer='' secure=''
-# shellcheck disable=SC1091
+# shellcheck source=/dev/null
 . "$dir/settings"
 
 # The pid in NAME's file, if that process lives and is that program. A zombie has no program.
@@ -137,7 +137,8 @@ token() {
         return
     fi
     uid=$(kubectl get serviceaccount --namespace "$1" "$2" -o 'jsonpath={.metadata.uid}')
-    now=$(date +%s)
+    # The API server goes on for a minute after the end that a token names, and for ten seconds more with one it knows.
+    now=$(($(date +%s) - 60))
     claims=$(jq -nc --arg namespace "$1" --arg name "$2" --arg uid "$uid" --argjson now "$now" --argjson length "$length" '{
         iss: "https://kubernetes.default.svc", aud: ["https://kubernetes.default.svc"],
         sub: "system:serviceaccount:\($namespace):\($name)", iat: $now, nbf: $now, exp: ($now + $length),

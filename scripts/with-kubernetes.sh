@@ -15,15 +15,13 @@ set -euo pipefail
 [ $# -gt 0 ] || die "no command given: with-kubernetes.sh COMMAND..."
 programs=$("$ROOT/scripts/kubernetes.sh")
 have openssl || apt_install openssl
-for tool in jq python3 ss; do
-    have "$tool" || die "$tool is missing: make setup installs it"
-done
+for tool in jq python3 ss; do have "$tool" || die "$tool is missing: make setup installs it"; done
 
 umask 077
 control=$ROOT/scripts/kubernetes-control.sh
 dir=$(mktemp -d "${TMPDIR:-/tmp}/synspan-kubernetes.XXXXXX")
 export SYNSPAN_KUBE_DIR=$dir
-# What ends all of it, when this script ends and if it is killed: the guard ends when nobody holds its pipe open.
+# What ends all of it: when this script ends, and if it is killed, by the guard, whose pipe nobody holds open then.
 # shellcheck disable=SC2317
 finish() {
     [ ! -e "$dir/settings" ] || "$control" end || true

@@ -88,9 +88,9 @@ def pod_object(node, pod):
                     "image": image,
                     "env": [{"name": f"SETTING_{n}", "value": digest(f"{app}{n}")} for n in range(8)]
                     + [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-                    "ports": [{"name": "http", "containerPort": 8080 if container == "app" else 15006}],
+                    "ports": [{"name": container, "containerPort": 8080 if container == "app" else 15006}],
                     "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-                    "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 10},
+                    "readinessProbe": {"httpGet": {"path": "/ready", "port": container}, "periodSeconds": 10},
                 }
                 for container, image in images.items()
             ],
