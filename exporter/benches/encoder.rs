@@ -49,7 +49,7 @@ fn bench(criterion: &mut Criterion) {
     let mut describer = Describer::new(Identities::new(vec![Arc::new(fixed)]), None, &node, 10_000);
     let options = Options {
         node_name: Arc::from("node-a"),
-        covered: Vec::new(),
+        covered: synspan::identify::covered::Covered::default(),
         internal_kind: false,
         id_key: DEFAULT_KEY,
         replay: false,

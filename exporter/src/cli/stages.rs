@@ -10,6 +10,7 @@ use crate::capture::live::{AttachMode, InterfaceRules, Options as CaptureOptions
 use crate::config::Attach;
 use crate::config::{Config, IdKey as ConfiguredKey, SpanKind};
 use crate::encode::spans::Options as EncodeOptions;
+use crate::identify::covered::Covered;
 use crate::identify::static_list::Entry;
 use crate::track::Options as TrackOptions;
 use crate::track::trace_id::{DEFAULT_KEY, IdKey};
@@ -51,11 +52,16 @@ pub fn track(config: &Config) -> TrackOptions {
     }
 }
 
+/// The addresses whose nodes run an agent, as configured; a cluster may tell more.
+pub fn covered(config: &Config) -> Covered {
+    Covered::new(config.tracking.covered.iter().copied())
+}
+
 /// What the encoder is told; `replay` says that capture files are told of.
-pub fn encode(config: &Config, node_name: &Arc<str>, replay: bool) -> EncodeOptions {
+pub fn encode(config: &Config, node_name: &Arc<str>, covered: Covered, replay: bool) -> EncodeOptions {
     EncodeOptions {
         node_name: node_name.clone(),
-        covered: config.tracking.covered.clone(),
+        covered,
         internal_kind: config.span_kind == SpanKind::Internal,
         id_key: id_key(config),
         replay,

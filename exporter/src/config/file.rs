@@ -336,17 +336,22 @@ fn static_identity(item: &Field<'_>, reading: &mut Reading<'_>) -> StaticIdentit
     fixed
 }
 
+fn enabled(text: &str) -> Result<Enabled, Wrong> {
+    choice(text, &[("auto", Enabled::Auto), ("true", Enabled::Yes), ("false", Enabled::No)])
+}
+
 fn kubernetes(map: &mut MapReader<'_>, reading: &mut Reading<'_>, kubernetes: &mut Kubernetes) {
     // An attempt that waits is held in memory, and its span comes that much later.
     const LONGEST: Duration = Duration::from_secs(30);
     let mut map = map.map(reading, "kubernetes");
-    map.set(reading, "enabled", &mut kubernetes.enabled, |text| {
-        choice(text, &[("auto", Enabled::Auto), ("true", Enabled::Yes), ("false", Enabled::No)])
-    });
+    map.set(reading, "enabled", &mut kubernetes.enabled, enabled);
     kubernetes.kubeconfig = map.get(reading, "kubeconfig", absolute).map(PathBuf::from);
     kubernetes.cluster_name = map.text(reading, "cluster_name").filter(|name| !name.is_empty());
     map.set(reading, "pod_env", &mut kubernetes.pod_env, boolean);
     map.set(reading, "label_names", &mut kubernetes.label_names, boolean);
+    map.set(reading, "nodes", &mut kubernetes.nodes, enabled);
+    map.set(reading, "services", &mut kubernetes.services, boolean);
+    map.set(reading, "cluster_pods", &mut kubernetes.cluster_pods, boolean);
     map.set(reading, "unknown_wait", &mut kubernetes.unknown_wait, |text| match duration(text)? {
         wait if wait > LONGEST => Err(Wrong::new(format!("{} is too long", shown(text)), "write at most 30s")),
         wait => Ok(wait),

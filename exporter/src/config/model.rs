@@ -286,6 +286,14 @@ pub struct Kubernetes {
     pub pod_env: bool,
     /// The labels app.kubernetes.io/instance and app.kubernetes.io/name come before the owner's name.
     pub label_names: bool,
+    /// Whether the cluster's nodes are listed, so that their addresses and their pods' are covered: by itself in a
+    /// cluster of at most 100.
+    pub nodes: Enabled,
+    /// Services and endpoint slices are watched, so that the Service behind an address has a name.
+    pub services: bool,
+    /// All pods of the cluster are watched, and not this node's alone, so that the far side has a name where no agent
+    /// runs.
+    pub cluster_pods: bool,
     /// How long an attempt waits for the name of an end on this node that the API has not told of yet.
     pub unknown_wait: Duration,
 }
@@ -298,6 +306,9 @@ impl Default for Kubernetes {
             cluster_name: None,
             pod_env: true,
             label_names: false,
+            nodes: Enabled::default(),
+            services: false,
+            cluster_pods: false,
             unknown_wait: Duration::from_secs(2),
         }
     }

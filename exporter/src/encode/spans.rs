@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -17,6 +16,7 @@ use super::names::{SCHEMA_URL, SCOPE, link, otel, resource, span, verdict};
 use super::{Priority, error_type, events, explanation, facts, links, priority};
 use crate::capture::observation::Mono;
 use crate::identify::Identity;
+use crate::identify::covered::Covered;
 use crate::identify::describe::Described;
 use crate::track::attempt::{Attempt, Role, ServerSocket, StoryStep};
 use crate::track::trace_id::{IdKey, TraceId};
@@ -29,7 +29,7 @@ pub struct Options {
     pub node_name: Arc<str>,
     /// Addresses whose nodes run an agent of their own (`tracking.covered`): their `tcp connect` is
     /// named as a parent.
-    pub covered: Vec<IpNet>,
+    pub covered: Covered,
     /// Makes all spans INTERNAL.
     pub internal_kind: bool,
     /// The key of the ids (`tracking.id_key`).
@@ -105,8 +105,7 @@ impl Encoder {
         }
         let seen = attempt.wire.last().or_else(|| attempt.sightings.first().map(|sighting| &sighting.tuple));
         let client = seen.or(attempt.server.as_ref().map(|socket| &socket.tuple))?.src.addr.ip();
-        let covered = self.options.covered.iter().any(|prefix| prefix.contains(&client));
-        covered.then_some(Parent { id, remote: true })
+        self.options.covered.contains(client).then_some(Parent { id, remote: true })
     }
 
     fn accept_id(&self, attempt: &Attempt) -> SpanId {
@@ -120,6 +119,9 @@ impl Encoder {
         facts::put_verdict(&mut attributes, described);
         if let Some(peer) = &described.peer {
             facts::put_peer(&mut attributes, peer);
+        }
+        if let Some(service) = &described.service {
+            attributes.opt_str(resource::K8S_SERVICE_NAME, service.get(resource::K8S_SERVICE_NAME));
         }
         if let Some(owner) = &attempt.previous_owner {
             let identity = described.previous_owner.as_deref();

@@ -1,13 +1,14 @@
 //! Gives an attempt's ends their names.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::chain::Identities;
 use super::clock::WallClock;
 use super::host::HostProcesses;
 use super::node::Node;
-use super::{Answer, End, Identity};
+use super::{Answer, End, Identify, Identity};
 use crate::capture::observation::{Direction, Mono, PointKind, Process};
 use crate::track::attempt::{Attempt, PreviousOwner, Role};
 
@@ -24,8 +25,10 @@ pub struct Described {
     pub executable: Option<Arc<str>>,
     /// The server with the accepted socket on this node, where it is known.
     pub server: Option<Arc<Identity>>,
-    /// The far side of a client of this node, where it is known.
+    /// The far side of a client of this node, where it is known: who is there, else the Service that was meant.
     pub peer: Option<Arc<Identity>>,
+    /// The Service that a client of this node asked for, where Services are known.
+    pub service: Option<Arc<Identity>>,
     /// Who held the wire tuple before, as it was known then.
     pub previous_owner: Option<Arc<Identity>>,
     /// The node's network.
@@ -37,6 +40,7 @@ pub struct Described {
 /// Describes attempts, and remembers who made them for as long as they may turn up as previous owners.
 pub struct Describer {
     identities: Identities,
+    services: Option<Arc<dyn Identify>>,
     host: Option<Arc<HostProcesses>>,
     node: Node,
     here: Here,
@@ -64,7 +68,14 @@ impl Describer {
     /// 40 bytes each).
     pub fn new(identities: Identities, host: Option<Arc<HostProcesses>>, node: &Node, max_owners: usize) -> Self {
         let here = Here::new(&identities, node);
-        Self { identities, host, node: node.clone(), here, owners: Owners::new(max_owners), nameless: 0 }
+        let owners = Owners::new(max_owners);
+        Self { identities, services: None, host, node: node.clone(), here, owners, nameless: 0 }
+    }
+
+    /// The same, with a source that names the Service behind a destination: where nothing knows who is there, that
+    /// Service is who was meant.
+    pub fn with_services(self, services: Option<Arc<dyn Identify>>) -> Self {
+        Self { services, ..self }
     }
 
     /// To be told of each connect() when it is observed, with its network namespace's cookie (0 if not known): the
@@ -110,7 +121,8 @@ impl Describer {
         if self.here.generation != self.identities.generation() {
             self.here = Here::new(&self.identities, &self.node);
         }
-        let peer = self.peer(&attempt, server.as_ref());
+        let service = self.service(&attempt);
+        let peer = self.peer(&attempt, server.as_ref()).or_else(|| service.clone());
         let process = attempt.client.as_ref().and_then(|socket| socket.process.as_ref());
         let executable = process.and_then(|process| self.executable(process, attempt.started));
         let previous_owner = attempt.previous_owner.as_ref().and_then(|owner| self.owner(owner));
@@ -124,6 +136,7 @@ impl Describer {
             executable,
             server,
             peer,
+            service,
             previous_owner,
             node: Arc::clone(&self.here.network),
             unknown: Arc::clone(&self.here.unknown),
@@ -168,16 +181,16 @@ impl Describer {
         if attempt.role != Role::Client {
             return None;
         }
-        let socket = attempt.client.as_ref();
-        let asked = socket.and_then(|socket| socket.asked).map(|asked| asked.addr);
-        let connected = attempt.client_tuple().map(|tuple| tuple.dst.addr);
-        let on_wire = attempt.wire.last().map(|tuple| tuple.dst.addr);
         server.cloned().or_else(|| {
-            [asked, connected, on_wire]
-                .into_iter()
-                .flatten()
-                .find_map(|address| self.identities.who(&End::address(address.ip()), attempt.started).now())
+            destinations(attempt).find_map(|address| self.identities.who(&End::address(address), attempt.started).now())
         })
+    }
+
+    fn service(&self, attempt: &Attempt) -> Option<Arc<Identity>> {
+        let services = self.services.as_ref().filter(|_| attempt.role == Role::Client)?;
+        let found = destinations(attempt)
+            .find_map(|address| services.identify(&End::address(address), attempt.started).now())?;
+        Some(self.identities.intern(found))
     }
 
     fn owner(&self, owner: &PreviousOwner) -> Option<Arc<Identity>> {
@@ -188,6 +201,14 @@ impl Describer {
     pub fn past_client(&self, serial: u64, end: &End<'_>, at: Mono) -> Option<Arc<Identity>> {
         self.owners.get(serial).or_else(|| self.identities.who(end, at).now())
     }
+}
+
+/// Where a client wanted to go: the address asked for, the socket's own, the one on the wire.
+fn destinations(attempt: &Attempt) -> impl Iterator<Item = IpAddr> {
+    let asked = attempt.client.as_ref().and_then(|socket| socket.asked).map(|asked| asked.addr);
+    let connected = attempt.client_tuple().map(|tuple| tuple.dst.addr);
+    let on_wire = attempt.wire.last().map(|tuple| tuple.dst.addr);
+    [asked, connected, on_wire].into_iter().flatten().map(|address| address.ip())
 }
 
 fn owner_end(owner: &PreviousOwner) -> End<'_> {
@@ -240,10 +261,8 @@ impl Owners {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
     use std::sync::Mutex;
 
-    use super::super::Identify;
     use super::*;
     use crate::identify::fixtures;
 
@@ -284,6 +303,22 @@ mod tests {
         assert_eq!(name(described.peer.as_ref()).as_deref(), Some("shop/account"));
         assert_eq!(described.node.get("service.name"), Some("node-network"));
         assert!(described.previous_owner.is_none());
+    }
+
+    #[test]
+    fn the_service_asked_for_stands_in_for_a_far_side_that_nobody_knows() {
+        let (cluster, services) = (Arc::new(Cluster::default()), Arc::new(Cluster::default()));
+        services.put("192.168.50.20", "account-service");
+        let mut describer = describer(&cluster).with_services(Some(services));
+        let described = describer.describe_now(fixtures::clean().attempt, WallClock::fixed(0));
+        assert_eq!(name(described.peer.as_ref()).as_deref(), Some("shop/account-service"));
+        assert!(described.client.is_none(), "a Service is nobody's client");
+        cluster.put("192.168.50.20", "account");
+        let described = describer.describe_now(fixtures::clean().attempt, WallClock::fixed(0));
+        assert_eq!(name(described.peer.as_ref()).as_deref(), Some("shop/account"));
+        assert_eq!(name(described.service.as_ref()).as_deref(), Some("shop/account-service"));
+        let inbound = describer.describe_now(fixtures::server_side().attempt, WallClock::fixed(0));
+        assert!(inbound.service.is_none());
     }
 
     #[test]

@@ -66,6 +66,7 @@ fn describe(attempt: Attempt) -> Described {
         executable: Some(Arc::from("java")),
         server: None,
         peer: None,
+        service: None,
         previous_owner: None,
         node: Arc::new(node.network()),
         unknown: Arc::new(node.unknown()),

@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod cgroup;
 pub mod chain;
 pub mod clock;
+pub mod covered;
 pub mod describe;
 #[cfg(test)]
 pub(crate) mod fixtures;

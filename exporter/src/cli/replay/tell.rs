@@ -63,7 +63,7 @@ impl Teller {
         let sending = if args.config.is_some() && !options.exporters.is_empty() {
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::System)?;
             let delivery = Delivery::start(options, runtime.handle())?;
-            let encoder = Encoder::new(stages::encode(config, node.name(), true));
+            let encoder = Encoder::new(stages::encode(config, node.name(), stages::covered(config), true));
             Some(Sending { runtime, delivery, encoder, offered: 0, given_up: false })
         } else {
             None

@@ -22,6 +22,7 @@ use crate::identify::clock::WallClock;
 use crate::identify::describe::{Described, Describer};
 use crate::identify::host::HostProcesses;
 use crate::identify::kubernetes::registry::Registry;
+use crate::identify::kubernetes::services::ServiceNames;
 use crate::identify::kubernetes::{Pods, has_v1_cgroups};
 use crate::identify::static_list::StaticList;
 use crate::identify::{End, Identify};
@@ -54,7 +55,9 @@ impl Telemetry {
         sources.extend(pods);
         sources.push(host.clone());
         let identities = Identities::with_late(sources, names.late);
-        let describer = Describer::new(identities, Some(host), &node, config.tracking.max_tenancies);
+        let services = names.services.map(|services| Arc::new(ServiceNames(services)) as Arc<dyn Identify>);
+        let describer =
+            Describer::new(identities, Some(host), &node, config.tracking.max_tenancies).with_services(services);
         let consoles = config.trace_exporters().filter_map(|exporter| match &exporter.kind {
             ExporterKind::Debug(debug) => Some(match debug.color {
                 Color::Auto => Console::stdout(all || debug.all),
@@ -67,7 +70,7 @@ impl Telemetry {
         });
         Self {
             describer,
-            encoder: Encoder::new(stages::encode(config, node.name(), false)),
+            encoder: Encoder::new(stages::encode(config, node.name(), names.covered, false)),
             consoles: consoles.collect(),
             delivery,
             recent,

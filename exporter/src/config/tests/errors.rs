@@ -67,6 +67,7 @@ fn each_form_of_error() {
         "kubernetes: {kubeconfig: kube.conf}",
         "t.yaml:1: kubernetes.kubeconfig: `kube.conf` is no absolute path; begin it with /",
     );
+    one("kubernetes: {nodes: few}", "t.yaml:1: kubernetes.nodes: `few` is not known here; write auto, true or false");
     one("kubernetes: {unknown_wait: 1m}", "t.yaml:1: kubernetes.unknown_wait: `1m` is too long; write at most 30s");
     one(
         "spans: {}\ncapture: {}\nspans: {}",

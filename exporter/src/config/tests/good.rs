@@ -98,7 +98,7 @@ identity:
     - addresses: ["10.244.1.11", "10.244.2.0/24"]
       cgroups: ["/shop/cart"]
       attributes: {service.name: cart, number: 1}
-kubernetes: {enabled: true, kubeconfig: /etc/kube.conf, cluster_name: blue, pod_env: false, label_names: true, unknown_wait: 500ms}
+kubernetes: {enabled: true, kubeconfig: /etc/kube.conf, cluster_name: blue, pod_env: false, label_names: true, nodes: false, services: true, cluster_pods: true, unknown_wait: 500ms}
 spans: {kind: internal}
 delivery: {memory_limit: 64MiB}
 "#;
@@ -134,6 +134,9 @@ delivery: {memory_limit: 64MiB}
         cluster_name: Some("blue".into()),
         pod_env: false,
         label_names: true,
+        nodes: Enabled::No,
+        services: true,
+        cluster_pods: true,
         unknown_wait: Duration::from_millis(500),
     };
     assert_eq!(config.kubernetes, kubernetes);

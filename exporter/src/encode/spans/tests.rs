@@ -14,7 +14,7 @@ use crate::track::trace_id::DEFAULT_KEY;
 fn encoder(node: &str, covered: &[&str]) -> Encoder {
     Encoder::new(Options {
         node_name: Arc::from(node),
-        covered: covered.iter().map(|prefix| prefix.parse().expect("prefix")).collect(),
+        covered: Covered::new(covered.iter().map(|prefix| prefix.parse().expect("prefix"))),
         internal_kind: false,
         id_key: DEFAULT_KEY,
         replay: false,
@@ -25,7 +25,7 @@ fn encoder(node: &str, covered: &[&str]) -> Encoder {
 fn what_replay_made_says_so_on_every_span() {
     let options = |replay| Options {
         node_name: Arc::from("node-a"),
-        covered: Vec::new(),
+        covered: Covered::default(),
         internal_kind: false,
         id_key: DEFAULT_KEY,
         replay,

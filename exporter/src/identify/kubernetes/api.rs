@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,7 @@ pub struct Pod {
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs, reason = "the names are those of the API's own reference")]
 pub struct PodSpec {
+    pub node_name: Option<String>,
     pub host_network: bool,
     #[serde(deserialize_with = "or_default")]
     pub containers: Vec<Container>,
@@ -59,7 +60,9 @@ pub struct PodStatus {
     pub pod_ip: Option<String>,
     #[serde(rename = "podIPs", deserialize_with = "or_default")]
     pub pod_ips: Vec<PodIp>,
-    pub start_time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+    pub start_time: Option<Time>,
+    #[serde(deserialize_with = "or_default")]
+    pub conditions: Vec<PodCondition>,
     #[serde(deserialize_with = "or_default")]
     pub container_statuses: Vec<ContainerStatus>,
     #[serde(deserialize_with = "or_default")]
@@ -76,6 +79,17 @@ pub struct PodIp {
     pub ip: String,
 }
 
+/// `PodCondition`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs, reason = "the names are those of the API's own reference")]
+pub struct PodCondition {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+    pub last_transition_time: Option<Time>,
+}
+
 /// `ContainerStatus`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -84,6 +98,25 @@ pub struct ContainerStatus {
     pub name: String,
     #[serde(rename = "containerID")]
     pub container_id: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub state: ContainerState,
+}
+
+/// `ContainerState`: one of these at most.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are those of the API's own reference")]
+pub struct ContainerState {
+    pub running: Option<Started>,
+    pub terminated: Option<Started>,
+}
+
+/// `ContainerStateRunning`, `ContainerStateTerminated`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs, reason = "the names are those of the API's own reference")]
+pub struct Started {
+    pub started_at: Option<Time>,
 }
 
 /// A node (`v1/Node`).
@@ -93,6 +126,8 @@ pub struct Node {
     pub metadata: ObjectMeta,
     #[serde(default)]
     pub spec: NodeSpec,
+    #[serde(default)]
+    pub status: NodeStatus,
 }
 
 /// `NodeSpec`.
@@ -104,6 +139,63 @@ pub struct NodeSpec {
     pub pod_cidr: Option<String>,
     #[serde(rename = "podCIDRs", deserialize_with = "or_default")]
     pub pod_cidrs: Vec<String>,
+}
+
+/// `NodeStatus`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are those of the API's own reference")]
+pub struct NodeStatus {
+    #[serde(deserialize_with = "or_default")]
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// `NodeAddress`: a `type` of `InternalIP` or `ExternalIP` has an address, the others a name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are those of the API's own reference")]
+pub struct NodeAddress {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub address: String,
+}
+
+/// A service (`v1/Service`).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the API's own reference")]
+pub struct Service {
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub spec: ServiceSpec,
+}
+
+/// `ServiceSpec`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are those of the API's own reference")]
+pub struct ServiceSpec {
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs", deserialize_with = "or_default")]
+    pub cluster_ips: Vec<String>,
+}
+
+/// An endpoint slice (`discovery.k8s.io/v1/EndpointSlice`).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the API's own reference")]
+pub struct EndpointSlice {
+    pub metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "or_default")]
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// `Endpoint`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are those of the API's own reference")]
+pub struct Endpoint {
+    #[serde(deserialize_with = "or_default")]
+    pub addresses: Vec<String>,
 }
 
 /// An object of which only the metadata is asked for.
@@ -169,6 +261,8 @@ macro_rules! resource {
 resource!(Pod, "Pod", "", "pods", kube::core::NamespaceResourceScope);
 resource!(Node, "Node", "", "nodes", kube::core::ClusterResourceScope);
 resource!(Namespace, "Namespace", "", "namespaces", kube::core::ClusterResourceScope);
+resource!(Service, "Service", "", "services", kube::core::NamespaceResourceScope);
+resource!(EndpointSlice, "EndpointSlice", "discovery.k8s.io", "endpointslices", kube::core::NamespaceResourceScope);
 resource!(ReplicaSet, "ReplicaSet", "apps", "replicasets", kube::core::NamespaceResourceScope);
 
 /// The annotations that become attributes (OpenTelemetry semantic conventions, "Kubernetes attributes").

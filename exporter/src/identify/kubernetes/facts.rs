@@ -21,6 +21,14 @@ pub struct OfNode {
     pub attributes: Vec<(&'static str, String)>,
     /// The ranges that its pods have addresses from.
     pub pod_ranges: Vec<IpNet>,
+    /// These, and its own addresses.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// The ranges that a node's pods have addresses from, each once.
+pub fn pod_ranges(node: &api::Node) -> impl Iterator<Item = IpNet> + use<'_> {
+    let (all, first) = (&node.spec.pod_cidrs, node.spec.pod_cidr.as_ref());
+    all.iter().chain(first.filter(|first| !all.contains(first))).filter_map(|range| range.parse().ok())
 }
 
 /// Reads what is used of a node.
@@ -34,10 +42,11 @@ pub fn of_node(node: &api::Node) -> OfNode {
         of(CLOUD_REGION, label("topology.kubernetes.io/region")),
         of(CLOUD_AVAILABILITY_ZONE, label("topology.kubernetes.io/zone")),
     ];
-    let ranges = node.spec.pod_cidrs.iter().chain(&node.spec.pod_cidr).filter_map(|range| range.parse().ok());
-    let mut pod_ranges: Vec<IpNet> = ranges.collect();
-    pod_ranges.dedup();
-    OfNode { attributes: attributes.into_iter().flatten().collect(), pod_ranges }
+    OfNode {
+        attributes: attributes.into_iter().flatten().collect(),
+        pod_ranges: pod_ranges(node).collect(),
+        prefixes: super::nodes::prefixes(node),
+    }
 }
 
 /// Asks for the node and the cluster until both are known or refused, and tells `late`; the node is returned.

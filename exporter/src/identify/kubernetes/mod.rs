@@ -9,13 +9,17 @@ mod cgroup_path;
 pub mod client;
 mod declared;
 mod facts;
+mod follow;
+pub mod nodes;
 mod owner;
 pub mod pod;
 pub mod registry;
+pub mod services;
 pub mod status;
 mod tenure;
 mod text;
 pub mod watch;
+mod watch_services;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::api::{self, RESOURCE_ANNOTATION, map};
 use super::owner::{self, Owner};
 use super::{declared, text};
@@ -36,16 +38,21 @@ pub struct Pod {
     pub namespace: Arc<str>,
     /// Name.
     pub name: Arc<str>,
+    /// The node that it is on.
+    pub node: Arc<str>,
     /// It has the node's own network: its address says nothing of it.
     pub host_network: bool,
     /// Succeeded or failed: it runs no more, and holds no address.
     pub finished: bool,
-    /// Its deletion was asked for: another may have its address at any time from now on.
-    pub terminating: bool,
+    /// When its deletion was asked for, in seconds of Unix time by the API server's clock: another may have its address
+    /// at any time from then on.
+    pub terminating: Option<i64>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// When the kubelet took it, in seconds of Unix time by this node's clock: before it had an address.
+    /// When the kubelet took it, in seconds of Unix time by its node's clock: before it had an address.
     pub started: Option<i64>,
+    /// When it surely had its address, by the same clock: a container ran, or was about to.
+    pub networked: Option<i64>,
     /// The object's version, which rises with each change.
     pub version: u64,
     /// What the labels and annotations say: attributes in rising precedence, `service.name` among them if they do.
@@ -83,11 +90,13 @@ impl Pod {
             cgroup_uid: annotations.get("kubernetes.io/config.mirror").map(|hash| hash.as_str().into()),
             namespace: text::value(meta.namespace.as_deref().unwrap_or_default()).into(),
             name: text::value(meta.name.as_deref().filter(|name| !name.is_empty())?).into(),
+            node: spec.node_name.as_deref().unwrap_or_default().into(),
             host_network: spec.host_network,
             finished,
-            terminating: meta.deletion_timestamp.is_some(),
+            terminating: deletion_asked(meta),
             addresses,
             started: status.start_time.as_ref().map(|time| time.0.as_second()),
+            networked: networked(status),
             version: meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0),
             said: said(pod, rules),
             owner: owner::of(meta),
@@ -162,6 +171,26 @@ impl Pod {
         let containers: usize = self.containers.iter().map(|c| 160 + c.declared.len() * 128).sum();
         size_of::<Self>() + said + containers + 64 * self.owner.chain.len() + 256
     }
+}
+
+/// When an object's deletion was asked for, in seconds of Unix time: `deletionTimestamp` is when it is to be complete
+/// (`staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go`, `BeforeDelete`).
+pub fn deletion_asked(meta: &ObjectMeta) -> Option<i64> {
+    let complete = meta.deletion_timestamp.as_ref()?.0.as_second();
+    Some(complete.saturating_sub(meta.deletion_grace_period_seconds.unwrap_or(0).max(0)))
+}
+
+/// When a pod's network was there at the latest, in seconds of Unix time: its sandbox was ready, or a container was
+/// started in it. Times in the API are cut to the second, so it is the one after.
+fn networked(status: &api::PodStatus) -> Option<i64> {
+    let ready =
+        |condition: &&api::PodCondition| condition.kind == "PodReadyToStartContainers" && condition.status == "True";
+    let sandbox =
+        status.conditions.iter().filter(ready).filter_map(|condition| condition.last_transition_time.as_ref());
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let states = containers.flat_map(|container| [&container.state.running, &container.state.terminated]);
+    let started = states.flatten().filter_map(|state| state.started_at.as_ref());
+    sandbox.chain(started).map(|time| time.0.as_second().saturating_add(1)).min()
 }
 
 /// What labels and annotations say, in rising precedence.
@@ -320,6 +349,34 @@ mod tests {
         assert_eq!(identity(&declared, None).get("service.name"), Some("annotated"));
         let off = Rules { pod_env: false, label_names: false };
         assert_eq!(identity(&pod(object, off), Some("aa")).get("service.name"), Some("annotated"));
+    }
+
+    #[test]
+    fn a_pod_surely_has_its_address_a_second_after_what_the_first_container_says() {
+        let mut object = object();
+        assert_eq!(pod(object.clone(), RULES).networked, None);
+        let started = |at: &str| json!({"running": {"startedAt": at}});
+        object["status"]["containerStatuses"][0]["state"] = started("2026-11-24T12:00:09Z");
+        object["status"]["containerStatuses"][1]["state"] = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        assert_eq!(pod(object.clone(), RULES).networked, Some(1_795_521_610));
+        object["status"]["conditions"] = json!([
+            {"type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": "2026-11-24T12:00:05Z"},
+            {"type": "Ready", "status": "False", "lastTransitionTime": "2026-11-24T12:00:01Z"},
+        ]);
+        assert_eq!(pod(object.clone(), RULES).networked, Some(1_795_521_606));
+        object["status"]["initContainerStatuses"] =
+            json!([{"name": "i", "state": {"terminated": {"startedAt": "2026-11-24T12:00:04Z"}}}]);
+        assert_eq!(pod(object, RULES).networked, Some(1_795_521_605));
+    }
+
+    #[test]
+    fn the_deletion_was_asked_for_a_grace_period_before_it_is_complete() {
+        let mut object = object();
+        assert_eq!(pod(object.clone(), RULES).terminating, None);
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-24T12:00:40Z");
+        assert_eq!(pod(object.clone(), RULES).terminating, Some(1_795_521_640));
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(30);
+        assert_eq!(pod(object, RULES).terminating, Some(1_795_521_610));
     }
 
     #[test]

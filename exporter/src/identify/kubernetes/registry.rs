@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::cgroup_path::PodPath;
 use super::pod::Pod;
-use super::tenure::{Held, Tenures};
+use super::tenure::{Claim, Held, Tenures};
 use crate::capture::observation::Mono;
-use crate::identify::names::{CONTAINER_ID, K8S_POD_UID, SERVICE_NAME, UNKNOWN_SERVICE};
+use crate::identify::names::{CONTAINER_ID, K8S_NODE_NAME, K8S_POD_UID, SERVICE_NAME, UNKNOWN_SERVICE};
 use crate::identify::node::Node;
 use crate::identify::{Answer, Identity};
 
@@ -46,7 +46,20 @@ pub struct Counts {
     pub doubtful: u64,
 }
 
-/// The pods of a node.
+/// The times that belong to what the API says of a pod.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// When the kubelet took it: not before that it had an address.
+    pub started: Option<Mono>,
+    /// When it surely had its address.
+    pub networked: Option<Mono>,
+    /// When its deletion was asked for.
+    pub terminating: Option<Mono>,
+    /// From when on events may have been missed, if this is part of a new list.
+    pub gap: Option<Mono>,
+}
+
+/// The pods of a node; those of the others too, where the whole cluster is watched.
 pub struct Registry {
     node: Node,
     host_netns: u64,
@@ -91,9 +104,8 @@ impl Registry {
         self.ranges = ranges;
     }
 
-    /// The API says that a pod is there, or has changed. `started` is when the kubelet took it; `gap` is from when on
-    /// events may have been missed, if this is part of a new list.
-    pub fn apply(&mut self, mut pod: Pod, started: Option<Mono>, gap: Option<Mono>, now: Mono) {
+    /// The API says that a pod is there, or has changed.
+    pub fn apply(&mut self, mut pod: Pod, times: Times, now: Mono) {
         if let Some(entry) = self.pods.get(&pod.uid) {
             if pod.version < entry.pod.version {
                 self.counts.out_of_order += 1;
@@ -108,15 +120,18 @@ impl Registry {
         let uid = Arc::clone(&pod.uid);
         let holds: &[IpAddr] = if pod.finished { &[] } else { &pod.addresses };
         self.tenures.keep_only(&uid, holds, now);
-        let from = started.map_or(now, |started| started.min(now));
+        let from = times.started.map_or(now, |started| started.min(now));
+        // One that had another address before has had this one since it was last told of, at the earliest.
+        let moved = self.pods.get(&uid).is_some_and(|entry| !entry.pod.addresses.is_empty());
+        let networked = times.networked.filter(|_| !moved).map_or(now, |networked| networked.clamp(from, now));
         for &address in holds {
-            let sure_from = if gap.is_some() { now } else { from };
-            if self.tenures.claim(address, &uid, from, sure_from, now) {
+            let claim = Claim { from, networked, gap: times.gap.is_some() };
+            if self.tenures.claim(address, &uid, claim, now) {
                 self.counts.conflicts += 1;
             }
         }
-        if pod.terminating {
-            self.tenures.doubt(&uid, now);
+        if let Some(asked) = times.terminating {
+            self.tenures.doubt(&uid, asked.min(now));
         }
         if let Some(alias) = &pod.cgroup_uid {
             self.by_cgroup_uid.insert(Arc::clone(alias), Arc::clone(&uid));
@@ -270,7 +285,13 @@ impl Registry {
             return Arc::clone(ready);
         }
         let attributes = entry.pod.attributes(container);
-        let identity = Arc::new(self.node.here(attributes.iter().map(|(name, value)| (&**name, &**value))));
+        let attributes = attributes.iter().map(|(name, value)| (&**name, &**value));
+        let identity = if is_far(&self.node, &entry.pod) {
+            self.node.anywhere(attributes.chain([(K8S_NODE_NAME, &*entry.pod.node)]))
+        } else {
+            self.node.here(attributes)
+        };
+        let identity = Arc::new(identity);
         if entry.ready.len() >= MAX_READY {
             entry.ready.clear();
         }
@@ -280,7 +301,9 @@ impl Registry {
 
     fn remember_place(&mut self, uid: &Arc<str>, place: Place) {
         let host = self.is_host(place.netns);
-        let Some(entry) = self.pods.get_mut(uid).filter(|entry| !entry.pod.host_network) else { return };
+        let node = &self.node;
+        let own = |pod: &Pod| !pod.host_network && !is_far(node, pod);
+        let Some(entry) = self.pods.get_mut(uid).filter(|entry| own(&entry.pod)) else { return };
         if !host && !entry.netns.contains(&place.netns) {
             if entry.netns.len() >= MAX_PLACES {
                 self.by_netns.remove(&entry.netns.remove(0));
@@ -310,6 +333,11 @@ impl Registry {
         }
         self.tenures.forget(uid);
     }
+}
+
+/// Whether a pod is on another node.
+fn is_far(node: &Node, pod: &Pod) -> bool {
+    !pod.node.is_empty() && pod.node != *node.name()
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ fn read(object: Value) -> Pod {
 }
 
 fn put(registry: &mut Registry, uid: &str, version: u64, address: &str, seconds: u64) {
-    registry.apply(read(object(uid, version, address)), Some(at(seconds)), None, at(seconds));
+    let times = Times { started: Some(at(seconds)), ..Times::default() };
+    registry.apply(read(object(uid, version, address)), times, at(seconds));
 }
 
 fn by_address(address: &str) -> Place {
@@ -82,10 +83,10 @@ fn finished_and_host_network_pods_hold_no_address() {
     let mut registry = registry();
     let mut done = object(A, 1, "10.0.0.1");
     done["status"]["phase"] = json!("Succeeded");
-    registry.apply(read(done), None, None, at(10));
+    registry.apply(read(done), Times::default(), at(10));
     let mut host = object(B, 2, "192.168.50.10");
     host["spec"]["hostNetwork"] = json!(true);
-    registry.apply(read(host), None, None, at(10));
+    registry.apply(read(host), Times::default(), at(10));
     assert_eq!(registry.at(by_address("10.0.0.1"), at(11)), Answer::Unknown);
     assert_eq!(registry.at(by_address("192.168.50.10"), at(11)), Answer::Unknown);
     let place = Place { netns: 1, ..by_address("192.168.50.10") };
@@ -131,7 +132,8 @@ fn what_a_new_list_does_not_have_is_gone_and_what_it_has_is_sure_from_now_on() {
     let mut registry = registry();
     put(&mut registry, A, 1, "10.0.0.1", 10);
     put(&mut registry, B, 2, "10.0.0.2", 10);
-    registry.apply(read(object(B, 2, "10.0.0.2")), Some(at(10)), Some(at(40)), at(50));
+    let times = Times { started: Some(at(10)), gap: Some(at(40)), ..Times::default() };
+    registry.apply(read(object(B, 2, "10.0.0.2")), times, at(50));
     registry.keep_only(&HashSet::from([B.into()]), at(40), at(50));
     assert_eq!(registry.len(), 1);
     assert_eq!(uid(registry.at(by_address("10.0.0.1"), at(39))).as_deref(), Some(A));
@@ -148,12 +150,35 @@ fn an_address_of_the_nodes_ranges_that_nobody_has_is_waited_for() {
 }
 
 #[test]
+fn a_pod_that_is_told_to_end_is_doubted_from_when_that_was_asked() {
+    let mut registry = registry();
+    put(&mut registry, A, 1, "10.0.0.1", 10);
+    let times = Times { started: Some(at(10)), terminating: Some(at(20)), ..Times::default() };
+    registry.apply(read(object(A, 2, "10.0.0.1")), times, at(22));
+    assert_eq!(uid(registry.at(by_address("10.0.0.1"), at(19))).as_deref(), Some(A));
+    assert_eq!(registry.at(by_address("10.0.0.1"), at(21)), Answer::Later(None));
+}
+
+#[test]
+fn a_pod_of_another_node_is_known_by_its_address_as_that_nodes() {
+    let mut registry = registry();
+    let mut far = object(A, 1, "10.0.1.1");
+    far["spec"]["nodeName"] = json!("node-b");
+    registry.apply(read(far), Times { started: Some(at(1)), ..Times::default() }, at(10));
+    let place = Place { netns: 77, ifindex: Some(5), ..by_address("10.0.1.1") };
+    let found = registry.at(place, at(11)).now().expect("known");
+    assert_eq!((found.get(K8S_NODE_NAME), found.get("host.name")), (Some("node-b"), None));
+    // Nothing of this node becomes that pod's.
+    assert_eq!(registry.at(Place { address: None, ..place }, at(12)), Answer::Unknown);
+}
+
+#[test]
 fn a_static_pod_is_known_by_the_hash_in_its_cgroup() {
     let mut registry = registry();
     let hash = "0123456789abcdef0123456789abcdef";
     let mut mirror = object(A, 1, "10.0.0.1");
     mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": hash});
-    registry.apply(read(mirror), None, None, at(10));
+    registry.apply(read(mirror), Times::default(), at(10));
     assert_eq!(uid(registry.by_cgroup(&path(hash, "f"), Place::default())).as_deref(), Some(A));
 }
 

@@ -1,30 +1,30 @@
 //! Keeps the registry up to date: one list and one watch of this node's pods, and of a ReplicaSet's metadata where a
-//! pod's name does not tell its owner.
+//! pod's name does not tell its owner; and what else of the cluster is asked for.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
 
-use super::api;
 use super::client::chain;
 use super::facts;
+use super::follow::{Follower, follow, hint};
+use super::nodes::{self, Listed};
 use super::owner::deployment;
-use super::pod::{Pod, Rules};
-use super::registry::Registry;
+use super::pod::{Pod, Rules, deletion_asked};
+use super::registry::{Registry, Times};
+use super::services::Services;
 use super::status::SharedStatus;
+use super::{api, watch_services};
 use crate::capture::observation::Mono;
 use crate::identify::clock::WallClock;
+use crate::identify::covered::Covered;
 use crate::identify::late::LateFacts;
 
 /// Most ReplicaSets whose owner is remembered.
 const MAX_OWNERS: usize = 4_096;
-/// Pods a page, where the API server does not stream lists.
-const PAGE: u32 = 500;
 
 /// What is watched.
 #[derive(Clone, Debug)]
@@ -35,26 +35,39 @@ pub struct Options {
     pub rules: Rules,
     /// `kubernetes.cluster_name`.
     pub cluster_name: Option<String>,
+    /// Which nodes are asked for their addresses.
+    pub nodes: Listed,
+    /// All pods of the cluster are watched, and not this node's alone.
+    pub cluster_pods: bool,
+}
+
+/// What is kept up to date.
+#[derive(Clone)]
+pub struct Kept {
+    /// The pods.
+    pub registry: Arc<Mutex<Registry>>,
+    /// The Services, where they are watched.
+    pub services: Option<Arc<Mutex<Services>>>,
+    /// How the watch of pods stands.
+    pub status: SharedStatus,
+    /// What is found out about the node.
+    pub late: LateFacts,
+    /// Which addresses have an agent.
+    pub covered: Covered,
 }
 
 /// Watches for as long as it is polled.
-pub async fn run(
-    client: Client,
-    options: Options,
-    registry: Arc<Mutex<Registry>>,
-    status: SharedStatus,
-    late: LateFacts,
-    now: fn() -> Mono,
-) {
+pub async fn run(client: Client, options: Options, kept: Kept, now: fn() -> Mono) {
     let learn = async {
-        let node = facts::learn(&client, &options.node, options.cluster_name.as_deref(), &late).await;
-        locked(&registry).set_ranges(node.pod_ranges);
+        let node = facts::learn(&client, &options.node, options.cluster_name.as_deref(), &kept.late).await;
+        locked(&kept.registry).set_ranges(node.pod_ranges);
+        nodes::keep(&client, options.nodes, &node.prefixes, &kept.covered).await;
     };
-    let pods = Watch {
+    let mut watch = Watch {
         client: client.clone(),
         options: &options,
-        registry: &registry,
-        status: &status,
+        registry: &kept.registry,
+        status: &kept.status,
         now,
         owners: HashMap::new(),
         listed: HashSet::new(),
@@ -62,7 +75,15 @@ pub async fn run(
         told: now(),
         owners_told: true,
     };
-    futures_util::future::join(learn, pods.run()).await;
+    let of_node = format!("spec.nodeName={}", options.node);
+    let fields = (!options.cluster_pods).then_some(&*of_node);
+    let pods = follow::<api::Pod>(Api::all(client.clone()), fields, &mut watch);
+    let services = async {
+        if let Some(services) = &kept.services {
+            watch_services::run(&client, services, now).await;
+        }
+    };
+    futures_util::future::join3(learn, pods, services).await;
 }
 
 struct Watch<'a> {
@@ -83,29 +104,7 @@ struct Watch<'a> {
     owners_told: bool,
 }
 
-impl Watch<'_> {
-    async fn run(mut self) {
-        let mut streaming = true;
-        loop {
-            let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.options.node));
-            // What the API server has in its cache is as good as any: a node that starts costs etcd nothing.
-            let config = if streaming { config.streaming_lists() } else { config.any_semantic().page_size(PAGE) };
-            let pods: Api<api::Pod> = Api::all(self.client.clone());
-            let mut events = watch(pods, config).default_backoff().boxed();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => self.take(event).await,
-                    Err(error) if streaming && no_streams(&error) => {
-                        tracing::info!("the API server does not stream lists: pods are listed by pages");
-                        streaming = false;
-                        break;
-                    }
-                    Err(error) => self.failed(&error),
-                }
-            }
-        }
-    }
-
+impl Follower<api::Pod> for Watch<'_> {
     async fn take(&mut self, event: Event<api::Pod>) {
         let now = (self.now)();
         match event {
@@ -135,7 +134,7 @@ impl Watch<'_> {
                 if let Some(uid) = pod.metadata.uid.as_deref() {
                     // The kubelet let the address go some time before its object went: before the deletion was asked
                     // for no other pod can have had it.
-                    let since = pod.metadata.deletion_timestamp.as_ref().map(|time| monotonic(time.0.as_second(), now));
+                    let since = deletion_asked(&pod.metadata).map(|asked| monotonic(asked, now));
                     locked(self.registry).delete(uid, since.unwrap_or(now), now);
                 }
             }
@@ -143,6 +142,18 @@ impl Watch<'_> {
         self.told = now;
     }
 
+    fn failed(&mut self, error: &watcher::Error) {
+        let said = chain(error);
+        if self.status.lost(&said) {
+            tracing::warn!(
+                "the API server cannot be asked for pods ({said}); what is known stays known, and it is tried again{}",
+                hint(error)
+            );
+        }
+    }
+}
+
+impl Watch<'_> {
     fn apply(&mut self, object: &api::Pod, now: Mono) {
         let Some(mut pod) = Pod::new(object, self.options.rules) else { return };
         let asked = pod.asks_for().and_then(|name| self.owners.get(&(pod.namespace.to_string(), name.to_owned())));
@@ -152,11 +163,16 @@ impl Watch<'_> {
         if self.gap.is_some() {
             self.listed.insert(Arc::clone(&pod.uid));
         }
-        let started = pod.started.map(|started| monotonic(started, now));
-        locked(self.registry).apply(pod, started, self.gap, now);
+        let times = Times {
+            started: pod.started.map(|started| monotonic(started, now)),
+            networked: pod.networked.map(|networked| monotonic(networked, now)),
+            terminating: pod.terminating.map(|asked| monotonic(asked, now)),
+            gap: self.gap,
+        };
+        locked(self.registry).apply(pod, times, now);
     }
 
-    /// Asks for the owners of ReplicaSets whose names do not tell them.
+    /// Asks for the owners of ReplicaSets whose names do not tell them, of this node's pods.
     async fn ask_owners(&mut self) {
         if !self.owners_told {
             return;
@@ -192,22 +208,6 @@ impl Watch<'_> {
             locked(self.registry).owned_by(&key.0, &key.1, owner.as_deref());
         }
     }
-
-    fn failed(&mut self, error: &watcher::Error) {
-        let said = chain(error);
-        // 410 Gone: the watch is older than what the API server remembers. A new list follows.
-        if is_gone(error) {
-            tracing::debug!("the watch is listed anew: {said}");
-            return;
-        }
-        if self.status.lost(&said) {
-            let hint =
-                if is_refused(error) { "; does the service account have the rights that k8s/base gives?" } else { "" };
-            tracing::warn!(
-                "the API server cannot be asked for pods ({said}); what is known stays known, and it is tried again{hint}"
-            );
-        }
-    }
 }
 
 fn locked(registry: &Mutex<Registry>) -> std::sync::MutexGuard<'_, Registry> {
@@ -215,34 +215,11 @@ fn locked(registry: &Mutex<Registry>) -> std::sync::MutexGuard<'_, Registry> {
 }
 
 /// A wall-clock second as monotonic time, by the clocks as they are now.
-fn monotonic(second: i64, now: Mono) -> Mono {
+pub fn monotonic(second: i64, now: Mono) -> Mono {
     let wall = WallClock::now().unix_nanos(now) / 1_000_000_000;
     let ago = i64::try_from(wall).unwrap_or(i64::MAX).saturating_sub(second);
     let ago = Duration::from_secs(u64::try_from(ago).unwrap_or(0));
     Mono(now.0.saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX)))
-}
-
-fn code(error: &watcher::Error) -> Option<u16> {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
-        watcher::Error::WatchError(status) => Some(status.code),
-        _ => None,
-    }
-}
-
-/// An API server that does not know `sendInitialEvents` says that the request is invalid, or forbids it.
-fn no_streams(error: &watcher::Error) -> bool {
-    matches!(code(error), Some(400 | 422))
-}
-
-fn is_gone(error: &watcher::Error) -> bool {
-    code(error) == Some(410)
-}
-
-fn is_refused(error: &watcher::Error) -> bool {
-    matches!(code(error), Some(401 | 403))
 }
 
 #[cfg(test)]
