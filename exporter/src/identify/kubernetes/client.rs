@@ -1,13 +1,15 @@
 //! The connection to the API server.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::util::{MapRequestLayer, MapResultLayer};
 
 use super::status::SharedStatus;
+use super::token::TokenFile;
 
 /// A watch says something at least each minute: the API server sends bookmarks. One that is silent for this long is a
 /// connection that only this side believes in.
@@ -43,8 +45,7 @@ pub fn is_in_cluster() -> bool {
     Config::incluster_env().is_ok()
 }
 
-/// A client by a kubeconfig, else by the pod's own service account, whose token is read again from its file as it
-/// is renewed there.
+/// A client by a kubeconfig, else by the pod's own service account. A token in a file is read again as it is renewed there.
 ///
 /// # Errors
 ///
@@ -54,11 +55,16 @@ pub async fn connect(kubeconfig: Option<&Path>, status: &SharedStatus) -> Result
         Some(path) => from_file(path).await?,
         None => Config::incluster_env().map_err(|error| Error::NoPod(chain(&error)))?,
     };
+    let token = config.auth_info.token_file.take().map(|file| Arc::new(Mutex::new(TokenFile::new(Path::new(&file)))));
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENT);
     let (asked, heard) = (status.clone(), status.clone());
-    let count = MapRequestLayer::new(move |request| {
+    let ask = MapRequestLayer::new(move |mut request: http::Request<kube::client::Body>| {
         asked.update(|status| status.requests += 1);
+        let token = token.as_ref().map(|token| token.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(header) = token.and_then(|mut token| token.header(Instant::now())) {
+            request.headers_mut().insert(http::header::AUTHORIZATION, header);
+        }
         request
     });
     let mark = MapResultLayer::new(move |result: Result<http::Response<_>, _>| {
@@ -70,7 +76,7 @@ pub async fn connect(kubeconfig: Option<&Path>, status: &SharedStatus) -> Result
         }
         result
     });
-    Ok(kube::client::ClientBuilder::try_from(config)?.with_layer(&mark).with_layer(&count).build())
+    Ok(kube::client::ClientBuilder::try_from(config)?.with_layer(&mark).with_layer(&ask).build())
 }
 
 async fn from_file(path: &Path) -> Result<Config, Error> {

@@ -18,6 +18,7 @@ pub mod services;
 pub mod status;
 mod tenure;
 mod text;
+mod token;
 pub mod watch;
 mod watch_services;
 
