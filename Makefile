@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes kubernetes bench bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
+.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -45,12 +45,16 @@ test-collector: build ## Only those with a real Collector
 
 test-kubernetes: build ## Only those with a real Kubernetes API server
 	@scripts/test-kubernetes.sh $(LAB)
+	@scripts/test-identity.sh $(LAB)
 
 kubernetes: setup ## Build the Kubernetes API server of the tests, once: three to five minutes
 	@scripts/kubernetes.sh
 
 bench: release ## Cost per connection, beside tcplife, tcpstates and conntrack -E; report in target/bench/report.json
 	@$(BIN)/release/lab bench $(ARGS)
+
+bench-identity: release ## What names from a Kubernetes API server add to a connection's cost
+	@scripts/lab-kubernetes.sh $(BIN)/release/lab bench identity $(ARGS)
 
 bench-replay: setup ## Replay of a capture of 1 GiB beside tshark: time and memory
 	@scripts/bench-replay.sh

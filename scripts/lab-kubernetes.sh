@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
 # lab-kubernetes.sh LAB ARGS...: runs the lab with its pods as objects of a real Kubernetes API server, in cgroups named
-# as containerd names them; the agent has the rights of its own service account and no others.
+# as containerd names them; the agent has the rights of its own service account and no others. In its environment:
+#   SYNSPAN_LAB_WITHOUT     a resource to which the agent has no right
+#   SYNSPAN_LAB_PREPARE     a shell command to run when the objects are there
+#   SYNSPAN_LAB_TOKEN       how long the agent's token holds, 1h without
+#   SYNSPAN_LAB_SETTINGS    further keys of the agents' `kubernetes` block, as JSON
+#   SYNSPAN_LAB_NAMES_ALL   true: the lab gives no names to the servers outside
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 
@@ -9,14 +14,15 @@ set -euo pipefail
 kubectl=$SYNSPAN_KUBE_KUBECTL control=$ROOT/scripts/kubernetes-control.sh
 # To standard error: the lab's own output is what is looked for.
 "$ROOT/tests/kubernetes/apply.sh" >"$SYNSPAN_KUBE_DIR/objects"
-# SYNSPAN_LAB_WITHOUT names a resource to which the agent has no right.
+bash -euc "${SYNSPAN_LAB_PREPARE:-true}" >>"$SYNSPAN_KUBE_DIR/objects"
 sed "/resources: \\[${SYNSPAN_LAB_WITHOUT:-nothing}\\]/d" "$ROOT/tests/kubernetes/rights.yaml" | "$kubectl" apply -f - >/dev/null
-"$control" kubeconfig synspan synspan "$SYNSPAN_KUBE_DIR/agent.kubeconfig" >/dev/null
+"$control" kubeconfig synspan synspan "$SYNSPAN_KUBE_DIR/agent.kubeconfig" "${SYNSPAN_LAB_TOKEN:-1h}" >/dev/null
 # The lab's names of pods are those of their first containers.
-"$kubectl" get pods -A -o json | jq --arg server "${SYNSPAN_KUBE_SERVER#https://}" --arg kubeconfig "$SYNSPAN_KUBE_DIR/agent.kubeconfig" '
+"$kubectl" get pods -A -o json | jq --arg server "${SYNSPAN_KUBE_SERVER#https://}" --arg kubeconfig "$SYNSPAN_KUBE_DIR/agent.kubeconfig" \
+    --argjson settings "${SYNSPAN_LAB_SETTINGS:-{\}}" --argjson names_all "${SYNSPAN_LAB_NAMES_ALL:-false}" '
     def slice($class): "kubepods-" + (if $class == "" then "" else $class + "-" end) + "pod" + (.metadata.uid | gsub("-"; "_")) + ".slice";
     def class: (.status.qosClass // "BestEffort") | if . == "Guaranteed" then "" else ascii_downcase end;
-    {server: $server, kubeconfig: $kubeconfig, cgroups: [
+    {server: $server, kubeconfig: $kubeconfig, settings: $settings, names_all: $names_all, cgroups: [
         .items[] | select(.status.containerStatuses[0].containerID) | class as $class | {
             key: .spec.containers[0].name,
             value: ("kubepods.slice/" + (if $class == "" then "" else "kubepods-" + $class + ".slice/" end) + slice($class)

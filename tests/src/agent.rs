@@ -77,10 +77,13 @@ pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
             }));
         }
     }
-    for server in &topology.servers {
+    let named = world.cluster().is_none_or(|cluster| !cluster.names_all);
+    for server in topology.servers.iter().filter(|_| named) {
         people.push(json!({"addresses": addresses(server), "attributes": {"service.name": server}}));
     }
-    let covered: Vec<_> = POD_NETWORKS.iter().chain(&NODE_NETWORKS).collect();
+    // A cluster tells which addresses other agents cover.
+    let networks = POD_NETWORKS.iter().chain(&NODE_NETWORKS).filter(|_| world.cluster().is_none());
+    let covered: Vec<_> = networks.collect();
     let exporters = match sink {
         Sink::Receiver => json!({
             "otlp": {
@@ -101,7 +104,11 @@ pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
         "tracking": {"covered": covered, "settle": "100ms"},
         "identity": {"node_name": node, "static": people},
         "kubernetes": match world.cluster() {
-            Some(cluster) => json!({"enabled": true, "kubeconfig": cluster.kubeconfig}),
+            Some(cluster) => {
+                let mut block = cluster.settings.clone();
+                block.extend([("enabled".to_owned(), true.into()), ("kubeconfig".to_owned(), json!(cluster.kubeconfig))]);
+                Value::Object(block)
+            }
             None => json!({"enabled": false}),
         },
         "agent": {"socket": socket(world, node)},

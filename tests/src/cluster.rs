@@ -20,6 +20,12 @@ pub struct Cluster {
     pub kubeconfig: PathBuf,
     /// Where it listens, in the network namespace that the lab was started in. Nodes reach it by the same address.
     pub server: SocketAddr,
+    /// Keys of the agents' `kubernetes` block besides those that say how to reach it.
+    #[serde(default)]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// The servers outside have no names of the lab's: the cluster knows them, or nobody does.
+    #[serde(default)]
+    pub names_all: bool,
     /// The containers' cgroups by the lab's names of pods, below their node's: as a kubelet and a container runtime name
     /// them.
     pub cgroups: BTreeMap<String, String>,

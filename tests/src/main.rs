@@ -16,7 +16,7 @@ use synspan_lab::scenario::model::Scenario;
 use synspan_lab::scenario::run::Run;
 use synspan_lab::suite::{self, Job, Options, Report};
 use synspan_lab::topology::Family;
-use synspan_lab::{agent, bench, flood, worker};
+use synspan_lab::{agent, bench, flood, handover, worker};
 
 /// The fault lab: real faults on one kernel, and what the agent must say of them. Needs root.
 #[derive(Parser)]
@@ -42,6 +42,12 @@ enum Command {
         /// The agent's program; `synspan` beside this one without.
         #[arg(long)]
         agent: Option<PathBuf>,
+        /// The scenario.
+        #[arg(long, default_value = "reuse-never-closed")]
+        scenario: String,
+        /// A shell command to run when the agent watches, before the case.
+        #[arg(long)]
+        first: Option<String>,
     },
     /// What the agent costs a node, beside programs that people use for the same question.
     Bench(bench::BenchArgs),
@@ -61,6 +67,15 @@ enum Command {
         family: Family,
         #[command(flatten)]
         watch: WatchArgs,
+    },
+    /// One address handed from pod to pod, under load: whose is each attempt? Run by scripts/lab-kubernetes.sh.
+    Handover {
+        /// How often.
+        #[arg(long, default_value_t = 200)]
+        times: usize,
+        /// The agent's program; `synspan` beside this one without.
+        #[arg(long)]
+        agent: Option<PathBuf>,
     },
     /// Remove what labs left that are gone.
     Clean,
@@ -187,6 +202,11 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             let scenario = flood::scaled(pick(&["flood".to_owned()])?.remove(0), syns, rate)?;
             return big_flood(&scenario, family, watch.watch()?);
         }
+        Command::Handover { times, agent: given } => {
+            root()?;
+            cleanup::take_over_signals()?;
+            return handover(times, &agent::program(given.as_deref())?);
+        }
         Command::Clean => {
             for what in leftovers::clean()? {
                 println!("removed {what}");
@@ -201,12 +221,12 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             let report = suite::once(&scenario, family, &own()?, watch);
             println!("{}", serde_json::to_string(&report).map_err(std::io::Error::from).context("write the report")?);
         }
-        Command::Demo { family, agent: given } => {
+        Command::Demo { family, agent: given, scenario, first } => {
             root()?;
             cleanup::take_over_signals()?;
             let watch =
                 Watch { agent: Some(agent::program(given.as_deref())?), forward: None, captures: None, console: true };
-            demo(family, watch)?;
+            demo(&scenario, family, watch, first.as_deref())?;
         }
         Command::Run(args) => return run(&args),
         Command::Matrix(args) => return matrix(&args),
@@ -254,6 +274,14 @@ fn big_flood(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCo
     }
     println!("{}", if wrong.is_empty() { "right" } else { "WRONG" });
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn handover(times: usize, agent: &Path) -> Result<ExitCode> {
+    let found = handover::run(times, &own()?, agent)?;
+    println!("{found}");
+    let faults = found.faults();
+    faults.iter().take(50).for_each(|fault| println!("WRONG  {fault}"));
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn jobs(scenarios: &[Scenario], times: usize, only: Option<Family>) -> Vec<Job> {
@@ -327,10 +355,16 @@ fn hold(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn demo(family: Family, watch: Watch) -> Result<()> {
-    let scenario = pick(&["reuse-never-closed".to_owned()])?.remove(0);
+fn demo(name: &str, family: Family, watch: Watch, first: Option<&str>) -> Result<()> {
+    let scenario = pick(&[name.to_owned()])?.remove(0);
     println!("{}\n", scenario.about.trim());
     let mut run = Run::start(&scenario, family, &own()?, watch)?;
+    if let Some(command) = first {
+        let status = std::process::Command::new("bash").args(["-euc", command]).status().context("run bash")?;
+        if !status.success() {
+            return lab(format!("`{command}` ended with {status}"));
+        }
+    }
     run.steps()?;
     // The console shows an attempt once it has settled; the agent's end prints the rest.
     std::thread::sleep(Duration::from_millis(700));

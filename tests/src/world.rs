@@ -112,6 +112,11 @@ impl World {
         self.taps.get(node).ok_or_else(|| Error::Lab(format!("no tap at `{node}`")))
     }
 
+    /// A cgroup of the lab, by its path below the lab's own; a node's are below that node's name.
+    pub fn cgroup(&self, path: &str) -> Result<PathBuf> {
+        self.cgroup.child(path)
+    }
+
     /// A node's cgroup, and the kernel's name of it.
     pub fn node_cgroup(&self, node: &str) -> Result<PathBuf> {
         self.cgroup.child(node)
@@ -203,8 +208,15 @@ impl World {
     /// Adds a pod of the topology: a veth to its node, a /32 and a /128, a link-local gateway.
     pub fn add_pod(&mut self, pod: &str) -> Result<()> {
         let Some((_, node)) = self.topology.node_of(pod) else { return lab(format!("no pod is called `{pod}`")) };
+        let cgroup = self.pod_cgroup(&node.name.clone(), pod)?;
+        self.add_pod_in(pod, &cgroup)
+    }
+
+    /// Adds a pod whose process is in a cgroup of its own.
+    pub fn add_pod_in(&mut self, pod: &str, cgroup: &Path) -> Result<()> {
+        let Some((_, node)) = self.topology.node_of(pod) else { return lab(format!("no pod is called `{pod}`")) };
         if node.bridge {
-            return self.add_bridged_pod(pod);
+            return self.add_bridged_pod(pod, cgroup);
         }
         let node = node.name.clone();
         self.add_netns(pod)?;
@@ -226,12 +238,11 @@ impl World {
         let delay = format!("net/ipv4/neigh/{veth}/proxy_delay");
         self.netns(&node)?.sysctl(&[(&proxy, "1"), (&delay, "0")])?;
         self.netns(pod)?.ip(&inner)?;
-        let cgroup = self.pod_cgroup(&node, pod)?;
-        self.start_worker(pod, &self.program.clone(), pod, Some(&cgroup))
+        self.start_worker(pod, &self.program.clone(), pod, Some(cgroup))
     }
 
     /// Adds a pod at its node's bridge: on one network with the node's other pods, the bridge its gateway.
-    fn add_bridged_pod(&mut self, pod: &str) -> Result<()> {
+    fn add_bridged_pod(&mut self, pod: &str, cgroup: &Path) -> Result<()> {
         let Some((number, node)) = self.topology.node_of(pod) else { return lab(format!("no pod is called `{pod}`")) };
         let node = node.name.clone();
         self.add_netns(pod)?;
@@ -255,8 +266,7 @@ impl World {
         }
         self.netns(&node)?.ip(&host)?;
         self.netns(pod)?.ip(&inner)?;
-        let cgroup = self.pod_cgroup(&node, pod)?;
-        self.start_worker(pod, &self.program.clone(), pod, Some(&cgroup))
+        self.start_worker(pod, &self.program.clone(), pod, Some(cgroup))
     }
 
     /// Takes a pod away: its process, its namespace and interface.

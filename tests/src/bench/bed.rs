@@ -25,7 +25,18 @@ pub struct Bed {
     /// The cgroup of the node, where the agent attaches.
     pub node_cgroup: PathBuf,
     pod_cgroup: PathBuf,
+    /// The node's name, for its agent.
+    pub node_name: String,
     mark: Mark,
+}
+
+/// What the node is called, and its pod's cgroup below its own.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The node's name.
+    pub node: String,
+    /// A path.
+    pub pod: String,
 }
 
 /// The host side of the pod's interface.
@@ -36,10 +47,15 @@ pub const NODE_INTERFACE: &str = "eth0";
 impl Bed {
     /// Builds it and starts the servers.
     pub fn build() -> Result<Self> {
+        Self::place(&Placed { node: "bench".to_owned(), pod: "pod".to_owned() })
+    }
+
+    /// The same, with names that mean something elsewhere.
+    pub fn place(placed: &Placed) -> Result<Self> {
         let mark = Mark::create()?;
         let cgroup = Cgroup::create(&Mark::name("bench"))?;
         let node_cgroup = cgroup.child("node")?;
-        let pod_cgroup = cgroup.child("node/pod")?;
+        let pod_cgroup = cgroup.child(&format!("node/{}", placed.pod))?;
         let pod = Netns::create(&Mark::name("pod"))?;
         let node = Netns::create(&Mark::name("node"))?;
         let outside = Netns::create(&Mark::name("out"))?;
@@ -68,7 +84,17 @@ impl Bed {
         // to round. The setting is there once the rule above has brought connection tracking in.
         node.sysctl(&[("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "20")])?;
         let servers = start_servers(&outside)?;
-        Ok(Self { _servers: servers, pod, node, _outside: outside, cgroup, node_cgroup, pod_cgroup, mark })
+        Ok(Self {
+            _servers: servers,
+            pod,
+            node,
+            _outside: outside,
+            cgroup,
+            node_cgroup,
+            pod_cgroup,
+            node_name: placed.node.clone(),
+            mark,
+        })
     }
 
     /// A directory for files that go with the bed.

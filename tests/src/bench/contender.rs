@@ -206,7 +206,8 @@ pub fn agent_command(bed: &Bed, agent: &Path, sink: Option<&Sink>, extra: &str) 
     let name = if sink.is_some() { "otlp" } else { "debug" };
     let config = format!(
         "{exporter}service:\n  pipelines:\n    traces:\n      exporters: [{name}]\n\
-         identity:\n  node_name: bench\ncapture:\n  cgroup: {}\n{extra}",
+         identity:\n  node_name: {}\ncapture:\n  cgroup: {}\n{extra}",
+        bed.node_name,
         bed.node_cgroup.display()
     );
     let path = bed.dir().join("synspan.yaml");

@@ -7,6 +7,7 @@
 mod bed;
 mod contender;
 mod cost;
+mod identity;
 mod interfaces;
 pub mod kernel;
 mod kill;
@@ -30,12 +31,14 @@ pub enum Part {
     Kill,
     /// How long a new pod's interface waits while the agent attaches to 200 others.
     Interfaces,
+    /// What names from a Kubernetes API server add; only by scripts/lab-kubernetes.sh, and only where it is named.
+    Identity,
 }
 
 /// The arguments of `lab bench`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BenchArgs {
-    /// What to measure; all without.
+    /// What to measure; all but `identity` without.
     #[arg(value_enum)]
     pub parts: Vec<Part>,
     /// Connections of each run.
@@ -82,6 +85,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
     if asked(Part::Interfaces) {
         failed.extend(interfaces::check(&agent, args.interfaces)?);
+    }
+    if args.parts.contains(&Part::Identity) {
+        failed.extend(identity::measure(args, &agent)?);
     }
     if failed.is_empty() { Ok(()) } else { lab(failed.join("; ")) }
 }

@@ -32,6 +32,8 @@ pub struct Sink {
 pub struct Received {
     /// Spans whose name is `tcp connect`: one for each attempt.
     pub connects: u64,
+    /// Those of them whose resource is a pod with a workload's name.
+    pub named: u64,
     /// Spans of any name.
     pub spans: u64,
     /// Bytes of the requests' bodies, as compressed on the wire.
@@ -80,8 +82,8 @@ impl Sink {
             // Infallible; a refused request counts nothing, which the caller sees.
             let Ok(_) = runtime.block_on(service.call(request));
         }
-        let (connects, spans) = *count.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Received { connects, spans, bytes })
+        let (connects, named, spans) = *count.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Received { connects, named, spans, bytes })
     }
 }
 
@@ -120,9 +122,9 @@ impl Service<Request<Body>> for Keep {
     }
 }
 
-/// Counts spans: those named `tcp connect`, and all.
+/// Counts spans: those named `tcp connect`, those of them with a pod's workload, and all.
 #[derive(Clone, Debug, Default)]
-struct Count(Arc<Mutex<(u64, u64)>>);
+struct Count(Arc<Mutex<(u64, u64, u64)>>);
 
 #[tonic::async_trait]
 impl TraceService for Count {
@@ -131,11 +133,17 @@ impl TraceService for Count {
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> std::result::Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let request = request.into_inner();
-        let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
         let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for span in scopes.flat_map(|scope| &scope.spans) {
-            count.0 += u64::from(span.name == "tcp connect");
-            count.1 += 1;
+        for group in &request.resource_spans {
+            let attributes = group.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
+            let has = |name: &str| attributes.iter().any(|attribute| attribute.key == name);
+            let named = has("k8s.pod.uid") && has("k8s.deployment.name");
+            for span in group.scope_spans.iter().flat_map(|scope| &scope.spans) {
+                let connect = span.name == "tcp connect";
+                count.0 += u64::from(connect);
+                count.1 += u64::from(connect && named);
+                count.2 += 1;
+            }
         }
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
