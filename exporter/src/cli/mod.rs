@@ -195,7 +195,7 @@ fn printed(result: io::Result<bool>) -> u8 {
 /// Logs to standard error, by RUST_LOG if it is set, else by the configuration.
 fn log(level: LogLevel) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level.as_str()));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{}{quiet}", level.as_str())));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
@@ -203,3 +203,8 @@ fn log(level: LogLevel) {
         .with_writer(io::stderr)
         .init();
 }
+    // At each try kube says anew what the watch says once.
+    let quiet = match level {
+        LogLevel::Debug | LogLevel::Trace => "",
+        _ => ",kube_client=off,kube_runtime=off",
+    };

@@ -1,5 +1,7 @@
 //! What delivery counts: nothing is lost silently.
 
+use std::time::Instant;
+
 use super::parcel::Signal;
 
 /// Why records were dropped.
@@ -86,6 +88,10 @@ pub struct Counters {
     pub health: Health,
     /// How often it changed between well and failing.
     pub health_changes: u64,
+    /// Since when every request has failed; none while it is well.
+    pub failing_since: Option<Instant>,
+    /// The last request that failed, when and why, also of one that is well again.
+    pub last_failure: Option<(Instant, String)>,
 }
 
 impl Counters {
@@ -97,6 +103,21 @@ impl Counters {
     /// Records dropped for any reason.
     pub fn dropped_in_all(&self) -> u64 {
         self.dropped.iter().sum()
+    }
+
+    /// Notes how the last request fared. Returns whether that is a change between well and failing.
+    pub(super) fn note(&mut self, health: Health, now: Instant) -> bool {
+        let was_failing = matches!(self.health, Health::Failing(_));
+        if let Health::Failing(why) = &health {
+            self.failing_since.get_or_insert(now);
+            self.last_failure = Some((now, why.clone()));
+        } else {
+            self.failing_since = None;
+        }
+        let changed = was_failing != self.failing_since.is_some();
+        self.health_changes += u64::from(changed);
+        self.health = health;
+        changed
     }
 
     pub(super) fn drop(&mut self, reason: DropReason, records: usize) {
@@ -113,4 +134,28 @@ pub struct Snapshot {
     pub signal: Signal,
     /// Its counters. `offered` is always `sent`, dropped, `queued` and `in_flight` together.
     pub counters: Counters,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_row_of_failures_says_since_when_and_the_last_one_why() {
+        let (mut counters, start) = (Counters::default(), Instant::now());
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let failing = |why: &str| Health::Failing(why.to_owned());
+        assert!(!counters.note(Health::Ok, start), "nothing was wrong");
+        assert!(counters.note(failing("refused"), later(1)));
+        assert!(!counters.note(failing("timed out"), later(5)));
+        assert_eq!(counters.failing_since, Some(later(1)));
+        assert_eq!(counters.last_failure, Some((later(5), "timed out".to_owned())));
+        assert!(counters.note(Health::Ok, later(9)));
+        assert_eq!((counters.failing_since, counters.health_changes), (None, 2));
+        assert_eq!(counters.last_failure, Some((later(5), "timed out".to_owned())), "what was is not forgotten");
+        assert!(counters.note(failing("refused"), later(20)));
+        assert_eq!(counters.failing_since, Some(later(20)));
+    }
 }

@@ -207,12 +207,8 @@ impl Worker {
     fn health(&self, health: Health) {
         let mut queues = self.shared.queues();
         let counters = &mut queues.queue(self.at).counters;
-        let was_failing = matches!(counters.health, Health::Failing(_));
         let first = counters.health == Health::Untried;
-        let is_failing = matches!(health, Health::Failing(_));
-        let changed = was_failing != is_failing;
-        counters.health_changes += u64::from(changed);
-        counters.health = health.clone();
+        let changed = counters.note(health.clone(), Instant::now());
         drop(queues);
         match health {
             Health::Failing(why) if changed => {

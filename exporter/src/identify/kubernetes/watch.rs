@@ -144,9 +144,13 @@ impl Follower<api::Pod> for Watch<'_> {
 
     fn failed(&mut self, error: &watcher::Error) {
         let said = chain(error);
-        if self.status.lost(&said) {
+        if let Some(age) = self.status.lost(&said) {
+            let still = match age.as_secs() / 60 {
+                0 => String::new(),
+                minutes => format!(" for {minutes} minutes now"),
+            };
             tracing::warn!(
-                "the API server cannot be asked for pods ({said}); what is known stays known, and it is tried again{}",
+                "the API server cannot be asked for pods{still} ({said}); what is known stays known, and it is tried again{}",
                 hint(error)
             );
         }
