@@ -35,8 +35,8 @@ pub enum AskError {
     Version(u64),
     #[error("the agent said what this program does not understand: {0}")]
     Unclear(serde_json::Error),
-    #[error("the agent at {0} gave no answer within {n} s: it is stopped, or far too busy", n = PATIENCE.as_secs())]
-    Silent(PathBuf),
+    #[error("the agent at {0} gave no answer within {n} s: it is stopped, or far too busy", n = .1.as_secs())]
+    Silent(PathBuf, Duration),
     #[error("the agent ended meanwhile")]
     Cut,
 }
@@ -45,6 +45,7 @@ pub enum AskError {
 #[derive(Debug)]
 pub struct Answer {
     path: PathBuf,
+    patience: Duration,
     lines: BufReader<UnixStream>,
     text: String,
 }
@@ -54,6 +55,14 @@ pub struct Answer {
 /// # Errors
 /// Where there is no agent, or none that may be asked.
 pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
+    ask_within(path, request, PATIENCE)
+}
+
+/// As [`ask`], where the agent may take so long for each line.
+///
+/// # Errors
+/// Those of [`ask`].
+pub fn ask_within(path: &Path, request: &Request, patience: Duration) -> Result<Answer, AskError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => AskError::Absent(path.to_owned()),
         io::ErrorKind::ConnectionRefused => AskError::Dead(path.to_owned()),
@@ -61,14 +70,14 @@ pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
         _ => AskError::Other(path.to_owned(), error),
     };
     let mut stream = UnixStream::connect(path).map_err(failed)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+    stream.set_read_timeout(Some(patience)).map_err(failed)?;
+    stream.set_write_timeout(Some(patience)).map_err(failed)?;
     match stream.write_all(request.line().as_bytes()) {
         // It may have refused before it read the question: the reason is there to be read.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.map_err(failed)?,
     }
-    Ok(Answer { path: path.to_owned(), lines: BufReader::new(stream), text: String::new() })
+    Ok(Answer { path: path.to_owned(), patience, lines: BufReader::new(stream), text: String::new() })
 }
 
 impl Answer {
@@ -91,7 +100,7 @@ impl Answer {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(AskError::Cut),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                return Err(AskError::Silent(self.path.clone()));
+                return Err(AskError::Silent(self.path.clone(), self.patience));
             }
             Err(error) => return Err(AskError::Other(self.path.clone(), error)),
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::request::VERSION;
+use crate::health::status::Status;
 
 /// One line of an answer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -42,6 +43,8 @@ pub enum Said {
     Holder(Box<HolderRow>),
     /// Behind the holders: all are told.
     Held(Held),
+    /// How the agent stands.
+    Status(Box<Status>),
     /// The question cannot be answered; one sentence for people.
     Error(String),
 }

@@ -38,6 +38,8 @@ pub enum Request {
         /// Which, before or after NAT.
         port: u16,
     },
+    /// How the agent stands.
+    Status {},
 }
 
 fn default_limit() -> u32 {
@@ -121,6 +123,7 @@ mod tests {
                 follow
             }),
             (1..=u16::MAX).prop_map(|port| Request::Who { port }),
+            Just(Request::Status {}),
         ]
     }
 
@@ -180,6 +183,7 @@ mod tests {
         let parsed = Request::parse(br#"{"v":1,"ask":"attempts"}"#);
         let limit = DEFAULT_LIMIT;
         assert_eq!(parsed, Ok(Request::Attempts { failed: false, since_ms: None, limit, follow: false }));
+        assert_eq!(Request::parse(br#"{"v":1,"ask":"status"}"#), Ok(Request::Status {}));
     }
 
     #[test]
@@ -197,6 +201,7 @@ mod tests {
             (r#"{"v":1,"ask":"who"}"#, "missing field `port`"),
             (r#"{"v":1,"ask":"attempts","limit":10001}"#, "at most 10000"),
             (r#"{"v":1,"ask":"attempts","colour":"red"}"#, "unknown field `colour`"),
+            (r#"{"v":1,"ask":"status","colour":"red"}"#, "unknown field `colour`"),
         ] {
             let error = Request::parse(line.as_bytes()).expect_err(line);
             assert!(error.contains(what), "{line}: {error}");

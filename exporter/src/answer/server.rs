@@ -20,6 +20,7 @@ use super::place::{Place, PlaceError, SocketFile};
 use super::recent::{Found, Recent};
 use super::request::{MAX_REQUEST, Request, Wanted};
 use crate::capture::observation::Mono;
+use crate::health;
 
 /// Clients served at the same time; of them, those that follow.
 const CLIENTS: usize = 8;
@@ -37,12 +38,14 @@ const FOLLOW_BATCH: usize = 500;
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What answers rest on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Sources {
     /// The attempts of late.
     pub recent: Arc<Recent>,
     /// The way to the ledger.
     pub lookups: SyncSender<Lookup>,
+    /// How the agent stands.
+    pub health: Arc<dyn health::Source>,
 }
 
 /// A socket that answers until this is dropped.
@@ -139,6 +142,10 @@ async fn serve(stream: &mut UnixStream, shared: &Shared) -> io::Result<()> {
             attempts(stream, shared, wanted, follow).await
         }
         Ok(Request::Who { port }) => who(stream, shared, port).await,
+        Ok(Request::Status {}) => {
+            let status = shared.sources.health.status();
+            tell(stream, [Line::new(Said::Status(Box::new(status)))]).await
+        }
     }
 }
 

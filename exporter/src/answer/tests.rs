@@ -19,6 +19,7 @@ use crate::answer::recent::Recent;
 use crate::answer::request::Request;
 use crate::answer::server::{Server, Sources};
 use crate::capture::observation::Mono;
+use crate::health::testing::{Fake, facts, status};
 use crate::identify::clock::WallClock;
 use crate::identify::describe::Described;
 use crate::identify::fixtures;
@@ -44,7 +45,8 @@ impl Bench {
         let path = directory.path().join("run/agent.sock");
         let recent = Arc::new(Recent::default());
         let (sender, lookups) = sync_channel(MAX_LOOKUPS);
-        let sources = Sources { recent: recent.clone(), lookups: sender };
+        let health = Arc::new(Fake { facts: facts().into(), status: status() });
+        let sources = Sources { recent: recent.clone(), lookups: sender, health };
         let server = Server::start(&path, sources, runtime.handle()).expect("a place");
         Self { server: Some(server), recent, lookups: Some(lookups), path, _runtime: runtime, directory }
     }
@@ -162,6 +164,16 @@ fn both_holders_of_a_port_are_named_with_the_attempts_that_came_to_nothing() {
         ]
     );
     assert!(matches!(said.last(), Some(Said::Held(held)) if held.port == 46_994 && held.because == "agent_start"));
+}
+
+#[test]
+fn how_the_agent_stands_is_told_whole() {
+    let bench = Bench::new();
+    assert_eq!(bench.all(&Request::Status {}), [Said::Status(Box::new(status()))]);
+    // Also while the ledger does not answer, and at the end of the agent.
+    let mut bench = bench;
+    bench.lookups = None;
+    assert!(matches!(bench.all(&Request::Status {})[..], [Said::Status(_)]));
 }
 
 #[test]

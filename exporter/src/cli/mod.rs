@@ -38,6 +38,7 @@ Examples:
   synspan run --config synspan.yaml   the same, sent where the file says
   synspan attempts --failed           what went wrong of late, asked of the running agent
   synspan who 46994                   who had this source port, and how it ended
+  synspan status                      is it well, what is lost, since when an export fails
   synspan check synspan.yaml --send   is the file right, and do the backends take a span?
   synspan replay capture.pcap         the same verdicts from what tcpdump wrote, with no privileges
   synspan doctor                      what works here, what is missing, and how to get it
@@ -69,6 +70,9 @@ enum Command {
     /// Ask the running agent who had a source port, on which tuples, when, and how it ended
     #[command(after_help = ask::who::EXAMPLES)]
     Who(ask::who::Args),
+    /// Ask the running agent how it is: what is seen, lost, sent, and how old what it knows is
+    #[command(after_help = ask::status::EXAMPLES)]
+    Status(ask::status::Args),
     /// Say of capture files what `run` would have said: pcap and pcapng, no privileges
     #[command(after_help = replay::HELP)]
     Replay(replay::Args),
@@ -106,6 +110,11 @@ impl Cli {
             Command::Who(args) => {
                 with_config(args.which.config.as_deref(), |config| asked(|output| ask::who::run(&args, config, output)))
             }
+            Command::Status(args) => with_config(args.which.config.as_deref(), |config| {
+                let mut well = true;
+                let asked = asked(|output| ask::status::run(&args, config, output).map(|is| well = is));
+                if well { asked } else { FAILED }
+            }),
             Command::Replay(args) => replay::main(&args),
             Command::Check(args) => match check::check(&args, &ProcessEnv, &mut io::stdout()) {
                 Ok(checked) => checked as u8,

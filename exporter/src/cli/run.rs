@@ -2,6 +2,7 @@
 
 mod machine;
 mod names;
+mod overview;
 mod priority;
 mod sink;
 mod telemetry;
@@ -24,8 +25,10 @@ use crate::answer::server::{Server, Sources};
 use crate::capture::live::{Can, Capture, Features};
 use crate::config::Config;
 use crate::deliver::{Delivery, StartError as DeliveryError};
+use crate::health::server as health;
 use crate::track::Tracker;
 
+use overview::{Naming, Overview, Parts, Signs};
 use sink::{Tally, TrackerSink};
 use telemetry::Telemetry;
 
@@ -85,25 +88,46 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
     let recent = Arc::new(Recent::default());
     let machine = machine::Machine::here();
     let (names, named) = names::start(config, machine.host_netns(), &runtime)?;
+    let signs = Signs::new();
+    let pods = names.registry.clone();
     let telemetry = Telemetry::new(config, args.all, delivery.clone(), recent.clone(), names);
+    let naming = Naming::new(config, pods, named.clone(), telemetry.nameless());
+    let heartbeat = signs.telemetry.clone();
     let telemetry = std::thread::Builder::new().name("synspan-tell".to_owned()).spawn(move || {
         priority::after_the_workloads();
-        telemetry.run(&receiver);
+        telemetry.run(&receiver, &heartbeat);
     })?;
     let tally = Tally::default();
     let (lookups, asked) = mpsc::sync_channel(MAX_LOOKUPS);
     let (capture, features) = Capture::start_with(stages::capture(config), |features| {
         let options = machine.complete(stages::track(config), features);
-        TrackerSink::new(Tracker::new(options, machine.now), sender, dropped.clone(), tally.clone(), asked)
+        let (tracker, heartbeat) = (Tracker::new(options, machine.now), signs.capture.clone());
+        TrackerSink::new(tracker, sender, dropped.clone(), tally.clone(), asked, heartbeat)
     })?;
     announce(&features);
+    let overview = Arc::new(Overview::new(Parts {
+        config,
+        started: machine.now,
+        signs: signs.clone(),
+        counters: capture.counter_reader(),
+        features: &features,
+        tally: tally.clone(),
+        dropped: dropped.clone(),
+        naming,
+        delivery: delivery.clone(),
+    }));
     // Only now: where capture cannot start, because another agent runs, that one's socket stays as it is.
-    let answering = answer(config, Sources { recent, lookups }, &runtime);
+    let answering = answer(config, Sources { recent, lookups, health: overview.clone() }, &runtime);
+    let listening = config.agent.health.endpoint.map(|endpoint| {
+        let options = health::Options { endpoint, metrics: config.agent.health.metrics };
+        health::Server::start(options, overview, runtime.handle())
+    });
     runtime.block_on(async {
         let ready = async {
             while !capture.is_settled() {
                 tokio::time::sleep(GLANCE).await;
             }
+            signs.attached();
             let counters = capture.counters();
             tracing::info!(hooks = counters.attached_points, blind = counters.blind_points, "capture ready");
             std::future::pending::<()>().await;
@@ -114,7 +138,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
             () = ready => (),
         }
     });
-    drop(answering);
+    drop((answering, listening));
     let counters = capture.counter_reader();
     // The capture thread ends with its sink, and the sink with the last findings; the telemetry thread
     // ends when it has told them.
@@ -211,7 +235,7 @@ fn announce_questions(can: &Can) {
     }
 }
 
-/// Answers `synspan attempts` and `synspan who`; where that cannot be, the rest goes on without.
+/// Answers `synspan attempts`, `synspan who` and `synspan status`; where that cannot be, the rest goes on without.
 fn answer(config: &Config, sources: Sources, runtime: &Runtime) -> Option<Server> {
     let path = config.agent.socket.as_deref()?;
     match Server::start(path, sources, runtime.handle()) {
@@ -220,7 +244,7 @@ fn answer(config: &Config, sources: Sources, runtime: &Runtime) -> Option<Server
             Some(server)
         }
         Err(error) => {
-            tracing::warn!("`synspan attempts` and `synspan who` cannot ask this agent: {error}");
+            tracing::warn!("`synspan attempts`, `who` and `status` cannot ask this agent: {error}");
             None
         }
     }

@@ -1,5 +1,6 @@
 //! Reading the whole file.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -371,7 +372,32 @@ fn delivery(map: &mut MapReader<'_>, reading: &mut Reading<'_>, delivery: &mut D
 fn agent(map: &mut MapReader<'_>, reading: &mut Reading<'_>, agent: &mut Agent) {
     let mut map = map.map(reading, "agent");
     map.set(reading, "socket", &mut agent.socket, socket);
+    let mut health = map.map(reading, "health");
+    health.set(reading, "endpoint", &mut agent.health.endpoint, address);
+    if let Some(field) = health.field("metrics") {
+        agent.health.metrics = field.parse(reading, boolean).unwrap_or_default();
+        let nowhere = agent.health.endpoint.is_none() && !reading.is_wrong("agent.health.endpoint");
+        if agent.health.metrics && nowhere {
+            let right = "add endpoint: 127.0.0.1:13134, or remove it";
+            reading.warning(field.line, &field.path, "nobody listens without an endpoint", right);
+        }
+    }
+    health.finish(reading);
     map.finish(reading);
+}
+
+/// An address and port to listen at, or `none`. No name: what it would stand for may change.
+fn address(text: &str) -> Result<Option<SocketAddr>, Wrong> {
+    if text == "none" {
+        return Ok(None);
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(Some(address)),
+        _ => Err(Wrong::new(
+            format!("{} is no IP address with a port", shown(text)),
+            "write one such as 127.0.0.1:13134 or [::1]:13134",
+        )),
+    }
 }
 
 /// A path for a Unix socket, or `none`.

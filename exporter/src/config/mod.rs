@@ -30,8 +30,8 @@ use std::path::Path;
 pub use environment::{Env, MapEnv, ProcessEnv};
 pub use error::{ConfigError, Problem};
 pub use model::{
-    Agent, Attach, Capture, Color, Compression, Config, DebugExporter, Delivery, Enabled, Endpoint, Exporter,
-    ExporterKind, IdKey, Identity, Interfaces, Keepalive, Kubernetes, LogLevel, OtlpExporter, Pem, Pipelines,
+    Agent, AgentHealth, Attach, Capture, Color, Compression, Config, DebugExporter, Delivery, Enabled, Endpoint,
+    Exporter, ExporterKind, IdKey, Identity, Interfaces, Keepalive, Kubernetes, LogLevel, OtlpExporter, Pem, Pipelines,
     QueueBatch, Retry, Secret, SecretKey, SendingQueue, Sizer, SpanKind, StaticIdentity, Tls, TlsVersion, Tracking,
 };
 

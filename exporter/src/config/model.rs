@@ -1,6 +1,7 @@
 //! The configuration as plain values, with the defaults.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -352,12 +353,23 @@ impl Default for Delivery {
 /// The agent as something to be asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Agent {
-    /// Where `synspan attempts` and `synspan who` find it; none: it answers nobody.
+    /// Where `synspan attempts`, `synspan who` and `synspan status` find it; none: it answers nobody.
     pub socket: Option<PathBuf>,
+    /// Who may ask how it is.
+    pub health: AgentHealth,
 }
 
 impl Default for Agent {
     fn default() -> Self {
-        Self { socket: Some(PathBuf::from("/run/synspan/agent.sock")) }
+        Self { socket: Some(PathBuf::from("/run/synspan/agent.sock")), health: AgentHealth::default() }
     }
+}
+
+/// `agent.health`: how the agent is, over HTTP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AgentHealth {
+    /// Where it listens; none: nowhere.
+    pub endpoint: Option<SocketAddr>,
+    /// Whether its own metrics are there, too.
+    pub metrics: bool,
 }

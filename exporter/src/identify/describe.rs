@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::chain::Identities;
 use super::clock::WallClock;
@@ -45,7 +46,7 @@ pub struct Describer {
     node: Node,
     here: Here,
     owners: Owners,
-    nameless: u64,
+    nameless: Arc<AtomicU64>,
 }
 
 /// The node's network and its unknown, as they are known.
@@ -69,7 +70,7 @@ impl Describer {
     pub fn new(identities: Identities, host: Option<Arc<HostProcesses>>, node: &Node, max_owners: usize) -> Self {
         let here = Here::new(&identities, node);
         let owners = Owners::new(max_owners);
-        Self { identities, services: None, host, node: node.clone(), here, owners, nameless: 0 }
+        Self { identities, services: None, host, node: node.clone(), here, owners, nameless: Arc::default() }
     }
 
     /// The same, with a source that names the Service behind a destination: where nothing knows who is there, that
@@ -102,13 +103,18 @@ impl Describer {
     pub fn describe_now(&mut self, attempt: Box<Attempt>, clock: WallClock) -> Described {
         let (client, server) = (self.client(&attempt), self.server(&attempt));
         let nameless = [&client, &server].into_iter().filter(|answer| matches!(answer, Answer::Later(_))).count();
-        self.nameless += u64::try_from(nameless).unwrap_or(0);
+        self.nameless.fetch_add(u64::try_from(nameless).unwrap_or(0), Ordering::Relaxed);
         self.put_together(attempt, clock, client.now(), server.now())
     }
 
     /// How many ends were waited for in vain: they went out with no name, or with less than there would be.
     pub fn nameless(&self) -> u64 {
-        self.nameless
+        self.nameless.load(Ordering::Relaxed)
+    }
+
+    /// The same, to be read from elsewhere.
+    pub fn nameless_count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.nameless)
     }
 
     fn put_together(

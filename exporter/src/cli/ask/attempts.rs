@@ -86,7 +86,7 @@ pub fn run(args: &Args, config: &Config, to: &mut Output<'_>) -> Result<(), Erro
                 let remark = format!("{count} attempts went by faster than they could be told");
                 writeln!(to.remarks, "{}", table.dim(&remark))?;
             }
-            Some(Said::Holder(_) | Said::Held(_) | Said::Error(_)) => {}
+            Some(Said::Holder(_) | Said::Held(_) | Said::Status(_) | Said::Error(_)) => {}
             None => return Err(AskError::Cut.into()),
         }
     }

@@ -1,6 +1,7 @@
-//! `synspan attempts` and `synspan who`: what is asked of a running agent.
+//! `synspan attempts`, `synspan who` and `synspan status`: what is asked of a running agent.
 
 pub mod attempts;
+pub mod status;
 mod table;
 pub mod who;
 

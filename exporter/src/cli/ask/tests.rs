@@ -82,8 +82,24 @@ fn json_has_the_words_of_the_telemetry() {
 }
 
 #[test]
+fn a_status_is_the_page_or_one_object_that_reads_back() {
+    let status = crate::health::testing::status();
+    assert_eq!(super::status::said(false, &status), crate::health::page::page(&status));
+    let json = super::status::said(true, &status);
+    assert_eq!(json.lines().count(), 1);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&status).expect("JSON"));
+    assert_eq!(serde_json::from_str::<crate::health::status::Status>(&json).expect("a status"), status);
+}
+
+#[test]
 fn the_examples_stay_in_their_lines() {
-    let lines = || EXAMPLES.lines().chain(super::who::EXAMPLES.lines()).filter(|line| line.starts_with("  synspan"));
+    let lines = || {
+        EXAMPLES
+            .lines()
+            .chain(super::who::EXAMPLES.lines())
+            .chain(super::status::EXAMPLES.lines())
+            .filter(|line| line.starts_with("  synspan"))
+    };
     assert!(lines().count() >= 6);
     for line in lines() {
         assert!(line.chars().count() <= 100, "{line}");

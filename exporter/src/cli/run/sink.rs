@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::answer::held::{Lookup, MAX_HOLDERS};
-use crate::capture::live::Sink;
+use crate::capture::live::{Sink, monotonic};
 use crate::capture::observation::{Mono, Observation, Process, What};
 use crate::capture::question::Question;
+use crate::health::heartbeat::Heartbeat;
 use crate::track::attempt::Finding;
 use crate::track::holders::Holders;
 use crate::track::{Counts, Tracker};
@@ -40,9 +41,14 @@ pub enum Message {
 pub struct Tally(Arc<Mutex<Counts>>);
 
 impl Tally {
+    /// The counts now.
+    pub fn get(&self) -> Counts {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The counts, for the last line of the log.
     pub fn json(&self) -> serde_json::Value {
-        let counts = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.get();
         serde_json::json!({
             "observations": counts.observations,
             "lost": counts.lost,
@@ -77,20 +83,22 @@ pub struct TrackerSink {
     mentioned: HashMap<(u32, u64), Mono>,
     tally: Tally,
     lookups: Receiver<Lookup>,
+    heartbeat: Heartbeat,
 }
 
 impl TrackerSink {
     /// `dropped` counts the findings that found no room; `tally` is kept up to date; `lookups` are questions
-    /// to the ledger.
+    /// to the ledger; `heartbeat` is the capture thread's.
     pub fn new(
         tracker: Tracker,
         sender: SyncSender<Batch>,
         dropped: Arc<AtomicU64>,
         tally: Tally,
         lookups: Receiver<Lookup>,
+        heartbeat: Heartbeat,
     ) -> Self {
         let (waiting, mentioned) = (Vec::new(), HashMap::new());
-        Self { tracker, sender, waiting, ticked: Mono(0), dropped, mentioned, tally, lookups }
+        Self { tracker, sender, waiting, ticked: Mono(0), dropped, mentioned, tally, lookups, heartbeat }
     }
 
     /// Answers one question at a time: each is a look at the whole ledger, and records wait meanwhile.
@@ -159,6 +167,8 @@ impl Sink for TrackerSink {
         }
         self.look_up();
         self.hand_over();
+        // Not `now`, which lags behind while a ring is full.
+        self.heartbeat.beat(monotonic());
     }
 
     fn question(&mut self) -> Option<Question> {

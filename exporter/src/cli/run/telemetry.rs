@@ -2,20 +2,23 @@
 
 use std::io::Stdout;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::names::Names;
 use super::sink::{Batch, Message};
 use super::waiting::Waiting;
 use crate::answer::held::{Lookup, Name, Named};
 use crate::answer::recent::Recent;
+use crate::capture::live::monotonic;
 use crate::cli::stages;
 use crate::config::{Color, Config, ExporterKind};
 use crate::deliver::console::{Console, Options as ConsoleOptions};
 use crate::deliver::{Delivery, DropReason, Parcel, Priority};
 use crate::encode::spans::Encoder;
+use crate::health::heartbeat::Heartbeat;
 use crate::identify::cgroup::CgroupPaths;
 use crate::identify::chain::Identities;
 use crate::identify::clock::WallClock;
@@ -31,6 +34,8 @@ use crate::track::holders::Holders;
 
 /// Where processes are looked up.
 const PROC: &str = "/proc";
+/// With nothing to do, the thread says this often that it goes on.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Everything after the tracker.
 pub struct Telemetry {
@@ -78,14 +83,17 @@ impl Telemetry {
         }
     }
 
+    /// How many ends went out with no name, for whoever tells of it.
+    pub fn nameless(&self) -> Arc<AtomicU64> {
+        self.describer.nameless_count()
+    }
+
     /// Works until the capture thread has ended and all it told is dealt with.
-    pub fn run(mut self, receiver: &Receiver<Batch>) {
+    pub fn run(mut self, receiver: &Receiver<Batch>, heartbeat: &Heartbeat) {
         loop {
-            let batch = match self.waiting.next_look(Instant::now()) {
-                Some(pause) => receiver.recv_timeout(pause),
-                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match batch {
+            heartbeat.beat(monotonic());
+            let pause = self.waiting.next_look(Instant::now()).unwrap_or(IDLE);
+            match receiver.recv_timeout(pause) {
                 Ok(batch) => self.take(batch),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

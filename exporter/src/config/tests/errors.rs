@@ -31,6 +31,19 @@ fn each_form_of_error() {
         "agent: {socket: /run/}",
         "t.yaml:1: agent.socket: `/run/` can be no socket's path; write the path of a file, of at most 107 bytes",
     );
+    for wrong in ["localhost:13134", "127.0.0.1", "127.0.0.1:0", "::1:13134"] {
+        one(
+            &format!("agent:\n  health:\n    endpoint: '{wrong}'"),
+            &format!(
+                "t.yaml:3: agent.health.endpoint: `{wrong}` is no IP address with a port; write one such as 127.0.0.1:13134 or [::1]:13134"
+            ),
+        );
+    }
+    one(
+        "agent: {health: {metrics: maybe}}",
+        "t.yaml:1: agent.health.metrics: `maybe` is neither true nor false; write true or false",
+    );
+    one("agent: {health: {port: 1}}", "t.yaml:1: agent.health.port: unknown key; known here: endpoint, metrics");
     one("agent: {sockets: /run/a}", "t.yaml:1: agent.sockets: unknown key; did you mean `socket`?");
     one("capture: [a]", "t.yaml:1: capture: a list where a map belongs; write `key: value` lines, indented below it");
     one("tracking: {settle: [1s]}", "t.yaml:1: tracking.settle: a list where a single value belongs; write one value");

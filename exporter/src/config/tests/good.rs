@@ -150,6 +150,23 @@ delivery: {memory_limit: 64MiB}
 }
 
 #[test]
+fn where_the_agent_says_how_it_is() {
+    let health = |text: &str| load(text).config.agent.health;
+    assert_eq!(health(""), AgentHealth::default());
+    for value in ["none", "null"] {
+        assert_eq!(health(&format!("agent: {{health: {{endpoint: {value}}}}}")), AgentHealth::default(), "{value}");
+    }
+    let v6 = health("agent: {health: {endpoint: '[::1]:13134', metrics: true}}");
+    assert_eq!((v6.endpoint, v6.metrics), (Some("[::1]:13134".parse().unwrap()), true));
+    let deaf = load("agent:\n  health:\n    metrics: true");
+    assert_eq!(deaf.config.agent.health.endpoint, None);
+    assert_eq!(
+        deaf.warnings[0].to_string(),
+        "test.yaml:3: agent.health.metrics: nobody listens without an endpoint; add endpoint: 127.0.0.1:13134, or remove it"
+    );
+}
+
+#[test]
 fn the_agents_socket() {
     let socket = |text: &str| load(text).config.agent.socket.map(|path| path.display().to_string());
     assert_eq!(socket("").as_deref(), Some("/run/synspan/agent.sock"));

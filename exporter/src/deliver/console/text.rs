@@ -47,9 +47,14 @@ impl Paint {
 /// A name from outside with nothing in it that a terminal would obey: control characters, and those
 /// that turn the direction of writing, are shown as escapes; what is very long is cut.
 pub fn clean(name: &str) -> String {
-    let mut clean = String::with_capacity(name.len());
-    for (at, c) in name.chars().enumerate() {
-        if at == MAX_NAME {
+    clean_to(name, MAX_NAME)
+}
+
+/// As [`clean`], for text that may have so many characters.
+pub fn clean_to(text: &str, most: usize) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for (at, c) in text.chars().enumerate() {
+        if at == most {
             clean.push_str("...");
             break;
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::util::{MapRequestLayer, MapResultLayer};
@@ -51,10 +52,7 @@ pub fn is_in_cluster() -> bool {
 ///
 /// Where neither can be used. An API server that does not answer is none.
 pub async fn connect(kubeconfig: Option<&Path>, status: &SharedStatus) -> Result<Client, Error> {
-    let mut config = match kubeconfig {
-        Some(path) => from_file(path).await?,
-        None => Config::incluster_env().map_err(|error| Error::NoPod(chain(&error)))?,
-    };
+    let mut config = settings(kubeconfig).await?;
     let token = config.auth_info.token_file.take().map(|file| Arc::new(Mutex::new(TokenFile::new(Path::new(&file)))));
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENT);
@@ -74,9 +72,37 @@ pub async fn connect(kubeconfig: Option<&Path>, status: &SharedStatus) -> Result
         {
             tracing::info!("the API server answers again, after {:.1} s", away.as_secs_f64());
         }
-        result
+        // A watch is one answer for minutes: each part of it is a word from the API server.
+        let speaking = heard.clone();
+        result.map(|response| {
+            let tells = response.status().is_success();
+            response.map(|body: Box<kube::client::DynBody>| {
+                body.map_frame(move |frame| {
+                    if tells {
+                        speaking.speaks();
+                    }
+                    frame
+                })
+            })
+        })
     });
     Ok(kube::client::ClientBuilder::try_from(config)?.with_layer(&mark).with_layer(&ask).build())
+}
+
+/// Where the API server is.
+///
+/// # Errors
+///
+/// Those of [`connect`].
+pub async fn server(kubeconfig: Option<&Path>) -> Result<String, Error> {
+    Ok(settings(kubeconfig).await?.cluster_url.to_string())
+}
+
+async fn settings(kubeconfig: Option<&Path>) -> Result<Config, Error> {
+    match kubeconfig {
+        Some(path) => from_file(path).await,
+        None => Config::incluster_env().map_err(|error| Error::NoPod(chain(&error))),
+    }
 }
 
 async fn from_file(path: &Path) -> Result<Config, Error> {
