@@ -367,15 +367,17 @@ fn doctor_prints_this_machines_diagnosis() {
         }
     }
     let options = Options { cgroup: Some(cgroup.0.clone()) };
+    let (api, agent) = (doctor::names::Api::NotAsked("no".into()), doctor::names::Agent::gather(None));
+    let names = doctor::names::Names { api, agent };
     let mut out = Vec::new();
-    let works = doctor::run(&doctor::Args::default(), &options, &Seen, &mut out).expect("doctor");
+    let works = doctor::run(&doctor::Args::default(), &options, &names, &Seen, &mut out).expect("doctor");
     let text = String::from_utf8(out).expect("text");
     println!("{text}");
     assert!(works, "{text}");
     assert!(text.contains("  ok      sock_ops: works\n"), "{text}");
     let mut out = Vec::new();
     let args = doctor::Args { json: true, config: None };
-    doctor::run(&args, &options, &Seen, &mut out).expect("doctor");
+    doctor::run(&args, &options, &names, &Seen, &mut out).expect("doctor");
     let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
     assert_eq!(value["works"], true);
 }

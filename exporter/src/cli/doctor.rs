@@ -1,10 +1,13 @@
 //! `synspan doctor`: what works here, what is lost where something is missing, and how to get it.
 
 mod checks;
+pub mod names;
 mod render;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+
+use names::Names;
 
 pub use checks::{Check, Diagnosis, Group, Status};
 
@@ -60,13 +63,19 @@ impl SelfTest for NoCapture {
 /// Gathers the facts, tries the proof where it can be tried, and prints the diagnosis to `out`.
 ///
 /// Returns whether `synspan run` would work here, perhaps in a lower mode: the exit status is 0 then,
-/// else 1. `options` is what the configuration named by [`Args::config`] says.
+/// else 1. `options` and `names` are by what the configuration named by [`Args::config`] says.
 ///
 /// # Errors
 /// Where `out` cannot be written.
-pub fn run(args: &Args, options: &Options, test: &dyn SelfTest, out: &mut dyn Write) -> io::Result<bool> {
+pub fn run(
+    args: &Args,
+    options: &Options,
+    names: &Names,
+    test: &dyn SelfTest,
+    out: &mut dyn Write,
+) -> io::Result<bool> {
     let facts = Facts::gather(options);
-    let diagnosis = diagnose(&facts, test);
+    let diagnosis = diagnose(&facts, names, test);
     if args.json {
         render::json(&diagnosis, out)?
     } else {
@@ -76,8 +85,8 @@ pub fn run(args: &Args, options: &Options, test: &dyn SelfTest, out: &mut dyn Wr
 }
 
 /// The diagnosis of these facts; the proof is tried only if they leave it a chance.
-pub fn diagnose(facts: &Facts, test: &dyn SelfTest) -> Diagnosis {
-    checks::diagnose(facts, || test.prove())
+pub fn diagnose(facts: &Facts, names: &Names, test: &dyn SelfTest) -> Diagnosis {
+    checks::diagnose(facts, names, || test.prove())
 }
 
 #[cfg(test)]

@@ -123,7 +123,9 @@ impl Cli {
             #[cfg(target_os = "linux")]
             Command::Doctor(args) => with_config(args.config.as_deref(), |config| {
                 let options = probe_options(config);
-                printed(doctor::run(&args, &options, &*self_test(config, &options), &mut io::stdout()))
+                let agent = doctor::names::Agent::gather(config.agent.socket.as_deref());
+                let names = doctor::names::Names { api: doctor::names::api(config), agent };
+                printed(doctor::run(&args, &options, &names, &*self_test(config, &options), &mut io::stdout()))
             }),
             Command::Causes => printed(write!(io::stdout(), "{}", causes::markdown()).map(|()| true)),
             #[cfg(target_os = "linux")]
@@ -203,6 +205,11 @@ fn printed(result: io::Result<bool>) -> u8 {
 
 /// Logs to standard error, by RUST_LOG if it is set, else by the configuration.
 fn log(level: LogLevel) {
+    // At each try kube says anew what the watch says once.
+    let quiet = match level {
+        LogLevel::Debug | LogLevel::Trace => "",
+        _ => ",kube_client=off,kube_runtime=off",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{}{quiet}", level.as_str())));
     tracing_subscriber::fmt()
@@ -212,8 +219,3 @@ fn log(level: LogLevel) {
         .with_writer(io::stderr)
         .init();
 }
-    // At each try kube says anew what the watch says once.
-    let quiet = match level {
-        LogLevel::Debug | LogLevel::Trace => "",
-        _ => ",kube_client=off,kube_runtime=off",
-    };

@@ -7,7 +7,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 #[cfg(feature = "live")]
 use crate::capture::live::{AttachMode, InterfaceRules, Options as CaptureOptions};
 #[cfg(feature = "live")]
-use crate::config::Attach;
+use crate::config::{Attach, Enabled};
 use crate::config::{Config, IdKey as ConfiguredKey, SpanKind};
 use crate::encode::spans::Options as EncodeOptions;
 use crate::identify::covered::Covered;
@@ -82,6 +82,17 @@ fn host_name() -> Option<String> {
 fn host_name() -> Option<String> {
     let named = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     named("HOSTNAME").or_else(|| named("COMPUTERNAME"))
+}
+
+/// Whether the Kubernetes API is a source of names: by the configuration, or by the surroundings.
+#[cfg(feature = "live")]
+pub fn asks_kubernetes(config: &Config) -> bool {
+    let kubernetes = &config.kubernetes;
+    match kubernetes.enabled {
+        Enabled::Yes => true,
+        Enabled::No => false,
+        Enabled::Auto => kubernetes.kubeconfig.is_some() || crate::identify::kubernetes::client::is_in_cluster(),
+    }
 }
 
 /// The static list.

@@ -2,6 +2,7 @@
 
 mod hooks;
 mod modes;
+mod names;
 mod questions;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::capture::probe::cgroup::{Cgroup, Lock};
 use crate::capture::probe::kernel::Release;
 use crate::capture::probe::process::Capability;
 use crate::capture::probe::programs::{Refusal, Tcx, Tried};
+use crate::cli::doctor::names::Names;
 
 /// The oldest kernel that capture is made for.
 const OLDEST: Release = Release { major: 5, minor: 10 };
@@ -52,6 +54,8 @@ pub enum Group {
     Hooks,
     Questions,
     Node,
+    Names,
+    Agent,
     Proof,
 }
 
@@ -66,6 +70,8 @@ impl Group {
             Self::Hooks => "Others at the same hooks",
             Self::Questions => "What the kernel can be asked",
             Self::Node => "The node's network",
+            Self::Names => "Names of pods",
+            Self::Agent => "The agent that runs",
             Self::Proof => "The proof",
         }
     }
@@ -128,7 +134,7 @@ impl Checks {
 }
 
 /// Judges the facts; `prove` is called only where capture has a chance.
-pub fn diagnose(facts: &Facts, prove: impl FnOnce() -> Result<String, String>) -> Diagnosis {
+pub fn diagnose(facts: &Facts, names: &Names, prove: impl FnOnce() -> Result<String, String>) -> Diagnosis {
     let mut checks = Checks { list: Vec::new(), group: Group::Process };
     process(facts, &mut checks);
     checks.group = Group::Kernel;
@@ -143,10 +149,11 @@ pub fn diagnose(facts: &Facts, prove: impl FnOnce() -> Result<String, String>) -
     questions::check(facts, &mut checks);
     checks.group = Group::Node;
     node(facts, &mut checks);
+    let effect = names::check(names, &mut checks);
     checks.group = Group::Proof;
     let modes = modes::Modes::of(facts);
     let proven = modes::proof(facts, modes, prove, &mut checks);
-    modes::conclude(facts, modes, proven, checks.list)
+    modes::conclude(facts, modes, effect, proven, checks.list)
 }
 
 fn process(facts: &Facts, checks: &mut Checks) {

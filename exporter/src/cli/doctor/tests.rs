@@ -1,3 +1,4 @@
+use super::names::{Agent, Api};
 use super::*;
 use crate::capture::observation::Direction;
 use crate::capture::probe::cgroup::Lock;
@@ -6,6 +7,15 @@ use crate::capture::probe::kernel::{Btf, Conntrack, Kernel};
 use crate::capture::probe::process::{Capabilities, Capability, Process};
 use crate::capture::probe::programs::{Programs, Refusal, Tcx, Tried};
 use crate::capture::probe::questions::Questions;
+
+/// Outside a cluster, with no agent.
+fn no_names() -> Names {
+    Names { api: Api::NotAsked("kubernetes.enabled is false".into()), agent: Agent::None("no socket".into()) }
+}
+
+fn diagnose(facts: &Facts, test: &dyn SelfTest) -> Diagnosis {
+    super::diagnose(facts, &no_names(), test)
+}
 
 struct Proof(Result<&'static str, &'static str>);
 
@@ -332,4 +342,101 @@ fn what_cannot_be_asked_is_told_and_stops_nothing() {
     }
     assert!(of("connection tracking").fix.as_deref().is_some_and(|fix| fix.contains("nf_conntrack_netlink")));
     assert_eq!(diagnosis.lowered.len(), 4, "{:?}", diagnosis.lowered);
+}
+
+mod of_names {
+    use super::*;
+    use crate::identify::rights::{Answers, NodeObject, Right};
+
+    fn asked(node: NodeObject, without: &[Right]) -> Names {
+        let rights = Right::ALL.into_iter().map(|right| (right, Ok(!without.contains(&right)))).collect();
+        let (server, answers) = ("https://10.96.0.1/".to_owned(), Ok(Answers { node, rights }));
+        Names { api: Api::Asked { server, node: "node-a".into(), answers }, ..no_names() }
+    }
+
+    fn of(names: &Names) -> Diagnosis {
+        super::super::diagnose(&healthy(), names, &SEEN)
+    }
+
+    #[test]
+    fn a_cluster_with_all_rights_is_ok() {
+        let diagnosis = of(&asked(NodeObject::There, &[]));
+        assert!(diagnosis.works && diagnosis.lowered.is_empty());
+        assert!(diagnosis.checks.iter().all(|check| check.status == Status::Ok), "{}", text(&diagnosis));
+        assert!(
+            text(&diagnosis).contains("Names of pods\n  ok      Kubernetes API server: https://10.96.0.1/ answers\n")
+        );
+    }
+
+    #[test]
+    fn each_right_that_is_missing_says_what_is_lost_and_where_it_belongs() {
+        for (right, name, lost, fix) in [
+            (Right::ListPods, "right to list pods", "names of pods", "resources: [pods], verbs: [list]"),
+            (Right::WatchPods, "right to watch pods", "names of pods", "resources: [pods], verbs: [watch]"),
+            (Right::GetNode, "right to get nodes", "uid, zone and region are not told", "resources: [nodes]"),
+            (Right::GetKubeSystem, "right to get namespaces kube-system", "k8s.cluster.uid", "resources: [namespaces]"),
+            (Right::GetReplicaSets, "right to get replicasets", "named by the ReplicaSet", "apiGroups: [\"apps\"]"),
+            (Right::ListNodes, "right to list nodes", "tracking.covered", "verbs: [list]"),
+        ] {
+            let diagnosis = of(&asked(NodeObject::There, &[right]));
+            let bad: Vec<_> = diagnosis.checks.iter().filter(|check| check.status != Status::Ok).collect();
+            assert!(diagnosis.works && bad.len() == 1 && bad[0].name == name, "{bad:?}");
+            assert!(bad[0].lost.as_deref().is_some_and(|text| text.contains(lost)), "{bad:?}");
+            assert!(
+                bad[0].fix.as_deref().is_some_and(|text| text.contains(fix) && text.contains("k8s/base")),
+                "{bad:?}"
+            );
+            let no_names = matches!(right, Right::ListPods | Right::WatchPods);
+            assert_eq!(diagnosis.lowered == ["names of pods"], no_names);
+        }
+    }
+
+    #[test]
+    fn a_wrong_node_name_is_called_that() {
+        let diagnosis = of(&asked(NodeObject::Absent, &[]));
+        assert_eq!(status(&diagnosis, "identity.node_name"), Status::Missing);
+        let shown = text(&diagnosis);
+        assert!(shown.contains("identity.node_name: there is no node node-a\n"), "{shown}");
+        assert!(shown.contains("downward API"), "{shown}");
+        assert!(diagnosis.works && diagnosis.summary.contains("without names of pods"), "{}", diagnosis.summary);
+        let untold = of(&asked(NodeObject::Untold("nodes is forbidden".into()), &[Right::GetNode]));
+        assert_eq!(status(&untold, "identity.node_name"), Status::Warn);
+    }
+
+    #[test]
+    fn an_api_server_that_is_away_lowers_the_mode_and_a_kubeconfig_of_no_use_stops_the_start() {
+        let answers = Err("no answer within 5 s".to_owned());
+        let api = Api::Asked { server: "https://10.96.0.1/".into(), node: "node-a".into(), answers };
+        let away = of(&Names { api, ..no_names() });
+        assert!(away.works && away.lowered == ["names of pods"]);
+        assert!(text(&away).contains("https://10.96.0.1/ does not answer: no answer within 5 s\n"));
+        let useless = of(&Names { api: Api::Unusable("cannot use /x".into()), ..no_names() });
+        assert!(!useless.works && useless.summary.contains("refuse to start: cannot use /x"), "{}", useless.summary);
+    }
+
+    #[test]
+    fn rights_that_cannot_be_asked_for_are_not_called_missing() {
+        let rights = Right::ALL.into_iter().map(|right| (right, Err("forbidden".to_owned()))).collect();
+        let answers = Ok(Answers { node: NodeObject::There, rights });
+        let api = Api::Asked { server: "s".into(), node: "node-a".into(), answers };
+        let diagnosis = of(&Names { api, ..no_names() });
+        assert_eq!(status(&diagnosis, "right to list pods"), Status::Warn);
+        assert!(diagnosis.works && diagnosis.lowered.is_empty());
+    }
+
+    #[test]
+    fn an_agent_that_runs_says_how_old_its_names_are_and_what_fails() {
+        let agent = Agent::Says(Box::new(crate::health::testing::status()));
+        let diagnosis = of(&Names { agent, ..no_names() });
+        assert_eq!(status(&diagnosis, "its names"), Status::Warn);
+        let shown = text(&diagnosis);
+        assert!(shown.contains(
+            "the API server has told nothing since 2026-11-23 20:28:03 UTC (3 min 4 s), heard 3 min 10 s ago"
+        ));
+        assert!(shown.contains("fails since 2026-11-23 20:29:32 UTC (1 min 35 s): cannot connect"), "{shown}");
+        assert!(shown.contains("has not what was seen: 1234 sent, 50 wait, 6 dropped"), "{shown}");
+        assert_eq!(status(&diagnosis, "its exporter otlp (traces)"), Status::Ok);
+        let silent = of(&Names { agent: Agent::Silent("no answer within 5 s".into()), ..no_names() });
+        assert_eq!(status(&silent, "agent"), Status::Warn);
+    }
 }

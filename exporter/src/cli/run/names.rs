@@ -42,11 +42,7 @@ pub struct Names {
 pub fn start(config: &Config, host_netns: u64, runtime: &Runtime) -> Result<(Names, SharedStatus), Error> {
     let kubernetes = &config.kubernetes;
     let status = SharedStatus::default();
-    let wanted = match kubernetes.enabled {
-        Enabled::Yes => true,
-        Enabled::No => false,
-        Enabled::Auto => kubernetes.kubeconfig.is_some() || client::is_in_cluster(),
-    };
+    let wanted = stages::asks_kubernetes(config);
     let name = stages::node_name(config);
     let node = Node::new(&name, wanted, &config.resource_attributes);
     let (late, covered) = (LateFacts::default(), stages::covered(config));

@@ -14,6 +14,7 @@ pub mod nodes;
 mod owner;
 pub mod pod;
 pub mod registry;
+pub mod rights;
 pub mod services;
 pub mod status;
 mod tenure;

@@ -1,5 +1,6 @@
 //! What could run, the proof that it does, and the conclusion.
 
+use super::names::Effect;
 use super::{Check, Checks, Diagnosis, Status, holder, hooks};
 use crate::capture::probe::Facts;
 use crate::capture::probe::cgroup::Lock;
@@ -100,8 +101,15 @@ pub fn proof(
 }
 
 /// The summary: whether and how `synspan run` would work.
-pub fn conclude(facts: &Facts, modes: Modes, proven: Option<Result<(), String>>, checks: Vec<Check>) -> Diagnosis {
-    let lowered = modes.lowered();
+pub fn conclude(
+    facts: &Facts,
+    modes: Modes,
+    names: Effect,
+    proven: Option<Result<(), String>>,
+    checks: Vec<Check>,
+) -> Diagnosis {
+    let mut lowered = modes.lowered();
+    lowered.extend(names.lowered);
     let cgroup = &facts.cgroup;
     let private = cgroup.root.is_some() && cgroup.error.is_none() && !cgroup.is_host_root && !cgroup.given;
     let fault = if cgroup.lock != Lock::Free {
@@ -113,7 +121,7 @@ pub fn conclude(facts: &Facts, modes: Modes, proven: Option<Result<(), String>>,
     } else if let Some(Err(error)) = proven {
         Some(format!("capture could not be proven: {error}"))
     } else {
-        None
+        names.fault
     };
     let summary = match &fault {
         Some(fault) => format!("synspan run would not work here: {fault}."),
