@@ -89,7 +89,14 @@ impl CgroupPaths {
                     return None;
                 }
                 cache.walked = Some(at);
-                walk(&self.mount, id).ok().flatten()
+                // All that it passes is kept: the next id need not wait for the next walk.
+                let mut walked = walk(&self.mount).unwrap_or_default();
+                let found = walked.remove(&id);
+                for (id, path) in walked {
+                    cache.make_room(at);
+                    cache.known.insert(id, Known::Path(path.as_str().into()));
+                }
+                found
             }
         };
         cache.make_room(at);
@@ -165,13 +172,10 @@ fn below(mount: &Path, found: &Path) -> Option<String> {
     Some(format!("/{}", rest.to_str()?))
 }
 
-/// Looks for the directory with inode number `id`, breadth first.
-fn walk(mount: &Path, id: u64) -> io::Result<Option<String>> {
-    if std::fs::metadata(mount)?.ino() == id {
-        return Ok(Some("/".to_owned()));
-    }
+/// The paths of the directories below `mount` by inode number, and its own; breadth first.
+fn walk(mount: &Path) -> io::Result<HashMap<u64, String>> {
+    let mut found = HashMap::from([(std::fs::metadata(mount)?.ino(), "/".to_owned())]);
     let mut open = std::collections::VecDeque::from([mount.to_path_buf()]);
-    let mut looked = 0;
     while let Some(directory) = open.pop_front() {
         // A cgroup that goes while we walk is no error.
         let Ok(entries) = std::fs::read_dir(&directory) else { continue };
@@ -179,18 +183,17 @@ fn walk(mount: &Path, id: u64) -> io::Result<Option<String>> {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
-            looked += 1;
-            if looked > WALK_LIMIT {
-                return Ok(None);
+            if found.len() > WALK_LIMIT {
+                return Ok(found);
             }
             let path = entry.path();
-            if std::os::unix::fs::DirEntryExt::ino(&entry) == id {
-                return Ok(below(mount, &path));
+            if let Some(below) = below(mount, &path) {
+                found.insert(std::os::unix::fs::DirEntryExt::ino(&entry), below);
             }
             open.push_back(path);
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -208,11 +211,20 @@ mod tests {
     #[test]
     fn a_walk_finds_a_directory_by_its_inode() {
         let (root, id) = tree();
-        let found = walk(root.path(), id).expect("walk");
-        assert_eq!(found.as_deref(), Some("/system.slice/cart.service"));
-        assert_eq!(walk(root.path(), u64::MAX).expect("walk"), None);
+        let found = walk(root.path()).expect("walk");
+        assert_eq!(found[&id], "/system.slice/cart.service");
+        assert!(!found.contains_key(&u64::MAX));
         let own = std::fs::metadata(root.path()).expect("metadata").ino();
-        assert_eq!(walk(root.path(), own).expect("walk").as_deref(), Some("/"));
+        assert_eq!(found[&own], "/");
+    }
+
+    #[test]
+    fn one_walk_serves_all_that_are_there() {
+        let (root, id) = tree();
+        let paths = CgroupPaths { handle: None, ..CgroupPaths::new(root.path()) };
+        let slice = std::fs::metadata(root.path().join("system.slice")).expect("metadata").ino();
+        assert_eq!(paths.path(id, Mono(0)).as_deref(), Some("/system.slice/cart.service"));
+        assert_eq!(paths.path(slice, Mono(1)).as_deref(), Some("/system.slice"), "without another walk");
     }
 
     #[test]
@@ -250,7 +262,7 @@ mod tests {
         let id = std::fs::metadata(mount.join(&name)).expect("metadata").ino();
         let paths = CgroupPaths::new(&mount);
         let by_handle = paths.by_handle(id);
-        let by_walk = walk(&mount, id).expect("walk");
+        let by_walk = walk(&mount).expect("walk").remove(&id);
         std::fs::remove_dir(mount.join(&name)).expect("remove");
         let gone = paths.by_handle(id);
         let wanted = format!("/{name}");

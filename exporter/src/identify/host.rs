@@ -25,7 +25,7 @@ const CACHE_LIMIT: usize = 8_192;
 
 /// The processes of this host.
 pub struct HostProcesses {
-    proc: PathBuf,
+    proc: Option<PathBuf>,
     node: Node,
     paths: Option<Arc<CgroupPaths>>,
     cache: Mutex<HashMap<(u32, u64), Entry>>,
@@ -39,9 +39,10 @@ struct Entry {
 }
 
 impl HostProcesses {
-    /// Reads processes in `proc` (usually `/proc`, which must be that of the initial pid namespace).
-    pub fn new(proc: impl Into<PathBuf>, node: Node, paths: Option<Arc<CgroupPaths>>) -> Self {
-        Self { proc: proc.into(), node, paths, cache: Mutex::default() }
+    /// Reads processes in `proc`: usually `/proc`, and none where that is not the initial pid namespace's, by whose
+    /// numbers the kernel tells processes: any other's are of other processes.
+    pub fn new(proc: Option<PathBuf>, node: Node, paths: Option<Arc<CgroupPaths>>) -> Self {
+        Self { proc, node, paths, cache: Mutex::default() }
     }
 
     /// The file name of a process's executable; none if it is gone and was not asked for in time.
@@ -79,8 +80,13 @@ impl HostProcesses {
         entry
     }
 
+    /// A file of a process.
+    fn file(&self, pid: u32, name: &str) -> Option<PathBuf> {
+        Some(self.proc.as_ref()?.join(pid.to_string()).join(name))
+    }
+
     fn read_executable(&self, pid: u32) -> Option<Arc<str>> {
-        let link = std::fs::read_link(self.proc.join(pid.to_string()).join("exe")).ok()?;
+        let link = std::fs::read_link(self.file(pid, "exe")?).ok()?;
         let name = link.file_name()?.to_string_lossy();
         let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
         (!name.is_empty()).then(|| Arc::from(name))
@@ -92,7 +98,7 @@ impl HostProcesses {
             let end = process.comm.iter().position(|&byte| byte == 0).unwrap_or(process.comm.len());
             String::from_utf8_lossy(&process.comm[..end]).into_owned()
         } else {
-            std::fs::read_to_string(self.proc.join(process.pid.to_string()).join("comm")).ok()?
+            std::fs::read_to_string(self.file(process.pid, "comm")?).ok()?
         };
         let name = name.trim();
         (!name.is_empty()).then(|| name.to_owned())
@@ -104,7 +110,7 @@ impl HostProcesses {
             return Some(unit.to_owned());
         }
         // On hybrid hosts systemd sorts processes in a v1 hierarchy of its own.
-        let lines = std::fs::read_to_string(self.proc.join(process.pid.to_string()).join("cgroup")).ok()?;
+        let lines = std::fs::read_to_string(self.file(process.pid, "cgroup")?).ok()?;
         unit::of_proc_cgroup(&lines).map(str::to_owned)
     }
 
@@ -170,7 +176,7 @@ mod tests {
         }
 
         fn processes(&self) -> HostProcesses {
-            HostProcesses::new(self.root.path(), Node::new("host-1", false, &[]), None)
+            HostProcesses::new(Some(self.root.path().into()), Node::new("host-1", false, &[]), None)
         }
     }
 
@@ -221,6 +227,14 @@ mod tests {
         assert_eq!(name(&processes, &curl, seconds(1)).as_deref(), Some("curl"));
         host.end(7);
         assert_eq!(processes.executable(&curl, seconds(130)).as_deref(), Some("curl"));
+    }
+
+    #[test]
+    fn in_another_pid_namespace_no_file_is_taken_for_a_process() {
+        let processes = HostProcesses::new(None, Node::new("host-1", false, &[]), None);
+        let found = processes.identity(&process(1, 1, "systemd"), seconds(1)).expect("identity");
+        assert_eq!(found.get(SERVICE_NAME), Some("systemd"), "as the kernel told");
+        assert_eq!(found.get(PROCESS_EXECUTABLE_NAME), None);
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! The cgroup that is watched, and the lock that keeps a second agent away from it.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,54 +10,18 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::StartError;
+use crate::capture::probe::{self, mounts};
 
-/// Where cgroup2 is mounted, the root of the hierarchy first; /sys/fs/cgroup/unified on hybrid systems.
+/// Where cgroup2 is mounted: where the machine's root is in sight, which in a container's own cgroup namespace is not
+/// the mount that calls itself the root; /sys/fs/cgroup/unified on hybrid systems.
 ///
 /// # Errors
 ///
 /// [`StartError::NoCgroup2`] if it is mounted nowhere, or the mounts cannot be read.
 pub fn find_mount() -> Result<PathBuf, StartError> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|e| StartError::NoCgroup2 { source: Some(e) })?;
-    mount_in(&mounts).ok_or(StartError::NoCgroup2 { source: None })
-}
-
-/// The best cgroup2 mount in the text of mountinfo (proc(5)): one of the whole hierarchy, else any.
-fn mount_in(mounts: &str) -> Option<PathBuf> {
-    let mut any = None;
-    for line in mounts.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        if after.split(' ').next() != Some("cgroup2") {
-            continue;
-        }
-        let mut fields = before.split(' ').skip(3);
-        let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
-        if root == "/" {
-            return Some(unescape(point));
-        }
-        any.get_or_insert_with(|| unescape(point));
-    }
-    any
-}
-
-/// Undoes mountinfo's escapes of space, tab, newline and backslash: three octal digits.
-fn unescape(text: &str) -> PathBuf {
-    let bytes = text.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = bytes.get(at + 1..at + 4).and_then(|d| std::str::from_utf8(d).ok());
-        match code.and_then(|d| u8::from_str_radix(d, 8).ok()) {
-            Some(byte) if bytes[at] == b'\\' => {
-                plain.push(byte);
-                at += 4;
-            }
-            _ => {
-                plain.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    PathBuf::from(OsStr::from_bytes(&plain))
+    let mounts = mounts::read().map_err(|e| StartError::NoCgroup2 { source: Some(e) })?;
+    let mount = probe::cgroup::find_mount(&mounts).ok_or(StartError::NoCgroup2 { source: None })?;
+    Ok(mount.at.clone())
 }
 
 /// A cgroup's directory, locked for this agent until it is dropped.
@@ -120,21 +82,6 @@ fn holder_in(locks: &str, dev: u64, ino: u64) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_mount_of_the_whole_hierarchy_is_taken() {
-        let hybrid = "\
-25 20 0:22 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
-26 25 0:23 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
-35 25 0:32 /pod /var/lib/x rw,relatime shared:9 - cgroup2 cgroup2 rw
-36 25 0:32 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-";
-        assert_eq!(mount_in(hybrid), Some("/sys/fs/cgroup/unified".into()));
-        let part = "35 25 0:32 /pod /host\\040cgroup rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(mount_in(part), Some("/host cgroup".into()));
-        assert_eq!(mount_in("25 20 0:22 / /sys rw - sysfs sysfs rw\n"), None);
-        assert_eq!(mount_in("nonsense\n\n - cgroup2\n"), None);
-    }
 
     #[test]
     fn the_holder_is_found_by_device_and_inode() {

@@ -54,7 +54,7 @@ pub enum Lock {
 impl Cgroup {
     /// Looks at the directory given, else at the cgroup2 mount found.
     pub fn gather(given: Option<&Path>, mounts: &[Mount]) -> Self {
-        let mount = find(mounts, |path| fs::metadata(path).is_ok_and(|meta| meta.ino() == HOST_ROOT));
+        let mount = find_mount(mounts);
         let root = given.map(Path::to_owned).or_else(|| mount.map(|mount| mount.at.clone()));
         let mut facts = Self {
             given: given.is_some(),
@@ -78,6 +78,10 @@ impl Cgroup {
 }
 
 /// The cgroup2 mount to attach to: one that shows the machine's root, else the first.
+pub fn find_mount(mounts: &[Mount]) -> Option<&Mount> {
+    find(mounts, |path| fs::metadata(path).is_ok_and(|meta| meta.ino() == HOST_ROOT))
+}
+
 fn find(mounts: &[Mount], is_host_root: impl Fn(&Path) -> bool) -> Option<&Mount> {
     let all = || mounts.iter().filter(|mount| mount.kind == "cgroup2");
     all().find(|mount| is_host_root(&mount.at)).or_else(|| all().next())

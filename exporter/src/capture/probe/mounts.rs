@@ -20,7 +20,15 @@ pub struct Mount {
 
 /// This process's mounts, in the kernel's order; empty if they cannot be read.
 pub fn gather() -> Vec<Mount> {
-    std::fs::read("/proc/self/mountinfo").map(|text| parse(&text)).unwrap_or_default()
+    read().unwrap_or_default()
+}
+
+/// This process's mounts, in the kernel's order.
+///
+/// # Errors
+/// Where `/proc` is not mounted.
+pub fn read() -> std::io::Result<Vec<Mount>> {
+    std::fs::read("/proc/self/mountinfo").map(|text| parse(&text))
 }
 
 fn parse(text: &[u8]) -> Vec<Mount> {

@@ -1,7 +1,7 @@
 //! The telemetry thread: who is who, encoding, the console, and the exporters' queues.
 
 use std::io::Stdout;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,7 @@ use super::waiting::Waiting;
 use crate::answer::held::{Lookup, Name, Named};
 use crate::answer::recent::Recent;
 use crate::capture::live::monotonic;
+use crate::capture::probe::kernel::in_initial_pid_namespace;
 use crate::cli::stages;
 use crate::config::{Color, Config, ExporterKind};
 use crate::deliver::console::{Console, Options as ConsoleOptions};
@@ -32,7 +33,7 @@ use crate::identify::{End, Identify};
 use crate::track::attempt::Finding;
 use crate::track::holders::Holders;
 
-/// Where processes are looked up.
+/// Where processes are looked up, if the agent is in the machine's own pid namespace.
 const PROC: &str = "/proc";
 /// With nothing to do, the thread says this often that it goes on.
 const IDLE: Duration = Duration::from_secs(1);
@@ -54,7 +55,7 @@ impl Telemetry {
         let node = names.node;
         let paths = cgroup_mount().map(|mount| Arc::new(CgroupPaths::new(mount)));
         let fixed = StaticList::new(&stages::static_list(config), &node, paths.clone());
-        let host = Arc::new(HostProcesses::new(Path::new(PROC), node.clone(), paths.clone()));
+        let host = Arc::new(HostProcesses::new(processes(), node.clone(), paths.clone()));
         let pods = names.registry.map(|registry| Arc::new(pods(registry, paths)) as Arc<dyn Identify>);
         let mut sources: Vec<Arc<dyn Identify>> = vec![Arc::new(fixed)];
         sources.extend(pods);
@@ -218,7 +219,12 @@ pub fn counted(delivery: &Delivery) -> serde_json::Value {
 /// Pods by their cgroups; on a host that sorts processes in v1 hierarchies too, by those.
 fn pods(registry: Arc<Mutex<Registry>>, paths: Option<Arc<CgroupPaths>>) -> Pods {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    Pods::new(registry, paths, has_v1_cgroups(&own).then(|| PathBuf::from(PROC)))
+    Pods::new(registry, paths, processes().filter(|_| has_v1_cgroups(&own)))
+}
+
+/// Where the kernel's numbers of processes are those of files.
+fn processes() -> Option<PathBuf> {
+    in_initial_pid_namespace().then(|| PathBuf::from(PROC))
 }
 
 /// Where cgroup2 is mounted; cgroups have no paths without it, and capture does not start.
