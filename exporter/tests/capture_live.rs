@@ -241,6 +241,99 @@ fn what_a_killed_agent_left_is_taken_away() {
     assert_eq!(node.clean(), [] as [String; 0]);
 }
 
+/// `synspan clean` with the capabilities of a container that may not look programs up by their ids.
+fn clean_in_a_container(node: &Node, arguments: &str) -> String {
+    let cgroup = node.cgroup.display();
+    let config = std::env::temp_dir().join(format!("{}.yaml", node.name()));
+    std::fs::write(&config, format!("capture: {{cgroup: {cgroup}}}\n")).unwrap();
+    let said = node.tool(&format!(
+        "setpriv --bounding-set=-all,+bpf,+net_admin,+sys_ptrace --inh-caps=-all --ambient-caps=-all --no-new-privs \
+         {} clean --config {} {arguments}",
+        env!("CARGO_BIN_EXE_synspan"),
+        config.display()
+    ));
+    std::fs::remove_file(&config).unwrap();
+    said
+}
+
+#[test]
+fn what_a_killed_agent_left_is_taken_away_without_looking_programs_up() {
+    let node = Node::new("kill2");
+    let mut agent = node.agent_of_another_process("agent_that_is_killed");
+    wait_for("its filters", || node.tool("tc filter show dev pod0 egress").contains("synspan_egress"));
+    node.tool(FOREIGN_FILTER);
+    let said = clean_in_a_container(&node, "");
+    assert_eq!(said.matches("left alone: filter synspan_").count(), 2, "{said}");
+    assert!(said.contains(&format!("on pod0 ingress, preference 1: process {} uses it", agent_of(&node))), "{said}");
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    let said = clean_in_a_container(&node, "");
+    assert_eq!(said.matches("removed filter synspan_").count(), 2, "{said}");
+    let filters = node.tool("tc filter show dev pod0 ingress");
+    assert!(!filters.contains("synspan_") && filters.contains("pref 7 "), "{filters}");
+}
+
+/// The process that holds the lock on the node's cgroup.
+fn agent_of(node: &Node) -> u32 {
+    let cgroup = synspan::capture::probe::cgroup::lock_of(&node.cgroup).unwrap();
+    let synspan::capture::probe::cgroup::Lock::Held { pid: Some(pid), .. } = cgroup else { panic!("{cgroup:?}") };
+    pid
+}
+
+#[test]
+fn the_filters_of_an_agent_that_runs_are_taken_away_before_its_end() {
+    let node = Node::new("pre");
+    node.tool("tc qdisc add dev pod0 clsact");
+    node.tool(FOREIGN_FILTER);
+    let seen = Seen::default();
+    let options = Options { attach: AttachMode::Clsact, ..node.options() };
+    let (capture, _) = node.start(options, seen.clone()).unwrap();
+    wait_for("both sides of the pod's interface", || capture.counters().attached_points == 2);
+    let said = clean_in_a_container(&node, "");
+    assert!(said.contains("nothing of a killed agent is left here"), "{said}");
+    assert_eq!(clean_in_a_container(&node, "--running --dry-run").matches("would remove filter synspan_").count(), 2);
+    // What another of the same kind took away changes nothing, and is not taken for ours.
+    node.tool("tc filter del dev pod0 ingress pref 7");
+    node.tool(FOREIGN_FILTER);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!((capture.counters().attached_points, capture.counters().blind_points), (2, 0));
+
+    let said = clean_in_a_container(&node, "--running");
+    assert_eq!(said.matches("removed filter synspan_").count(), 2, "{said}");
+    let ours = |direction: &str| node.tool(&format!("tc filter show dev pod0 {direction}")).contains("synspan_");
+    assert!(!ours("ingress") && !ours("egress"));
+    // The agent knows that it sees nothing there any more, and rests no verdict on that.
+    wait_for("the agent's notice", || capture.counters().blind_points == 2);
+    wait_for("the word that segments went unseen", || {
+        seen.position(|what| matches!(what, What::Lost(lost) if lost.count == 0 && !lost.inbound)).is_some()
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(capture.counters().attached_points, 0, "it does not attach again");
+    assert!(!ours("ingress") && !ours("egress"));
+    let said = clean_in_a_container(&node, "--running");
+    assert!(said.contains("no filter of an agent is here"), "{said}");
+    capture.stop();
+    assert!(node.tool("tc filter show dev pod0 ingress").contains("pref 7 "), "the foreign filter stays");
+    assert!(node.tool("tc qdisc show dev pod0").contains("clsact"), "the qdisc stays");
+}
+
+#[test]
+fn a_queueing_discipline_that_goes_takes_our_filters_along_and_is_noticed() {
+    let node = Node::new("qd");
+    let options = Options { attach: AttachMode::Clsact, ..node.options() };
+    let (capture, _) = node.start(options, Seen::default()).unwrap();
+    wait_for("both sides of the pod's interface", || capture.counters().attached_points == 2);
+    node.tool("tc qdisc del dev pod0 clsact");
+    wait_for("the agent's notice", || capture.counters().blind_points == 2);
+    // An interface that goes as a whole is no such thing.
+    node.add_pod("brief");
+    wait_for("the new pod's interface", || capture.counters().attached_points == 2);
+    node.remove("brief");
+    wait_for("its end", || capture.counters().attached_points == 0);
+    assert_eq!(capture.counters().blind_points, 2);
+    capture.stop();
+}
+
 /// Not a test by itself: the process that `what_a_killed_agent_left_is_taken_away` kills.
 #[test]
 #[ignore = "started by another test"]

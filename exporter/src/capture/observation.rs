@@ -310,7 +310,7 @@ pub struct Interface {
 /// Observations were lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lost {
-    /// How many since the last such observation.
+    /// How many since the last such observation; 0 if that is not known.
     pub count: u64,
     /// Only observations of attempts from outside: nothing of this node's own attempts is in doubt.
     pub inbound: bool,

@@ -1,10 +1,10 @@
-//! `synspan clean`: takes away what a killed agent or doctor left behind.
+//! `synspan clean`: takes away what a killed agent or doctor left behind, and before an agent ends what it would.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use crate::capture::probe::cgroup::Cgroup;
-use crate::capture::probe::leftovers::{self, Found, Leftover};
+use crate::capture::probe::leftovers::{self, Found, Leftover, Whose};
 use crate::capture::probe::{Options, mounts};
 
 /// The command line.
@@ -16,6 +16,10 @@ pub struct Args {
     /// Say what would be taken away, and leave it
     #[arg(long)]
     pub dry_run: bool,
+    /// Also the clsact filters of the agent that still runs on this cgroup, so that none stays should it be killed:
+    /// to be run right before it is stopped, as by a preStop hook. From then on it sees no segments there
+    #[arg(long)]
+    pub running: bool,
 }
 
 /// Takes the leftovers of this network namespace and of the cgroup away and prints each to `out`.
@@ -27,20 +31,21 @@ pub struct Args {
 /// Where the hooks cannot be asked at all, or `out` cannot be written.
 pub fn run(args: &Args, options: &Options, out: &mut dyn Write) -> io::Result<bool> {
     let cgroup = Cgroup::gather(options.cgroup.as_deref(), &mounts::gather());
-    let found = leftovers::find(&cgroup)
+    let whose = if args.running { Whose::Running } else { Whose::Gone };
+    let found = leftovers::find(&cgroup, whose)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot list the filters of the interfaces: {error}")))?;
-    take(&found, args.dry_run, leftovers::remove, out)
+    take(&found, args, leftovers::remove, out)
 }
 
 fn take(
     found: &Found,
-    dry_run: bool,
+    args: &Args,
     remove: impl Fn(&Leftover) -> io::Result<()>,
     out: &mut dyn Write,
 ) -> io::Result<bool> {
     let mut clean = true;
     for leftover in &found.leftovers {
-        if dry_run {
+        if args.dry_run {
             writeln!(out, "would remove {leftover}")?;
             continue;
         }
@@ -56,7 +61,12 @@ fn take(
         writeln!(out, "left alone: {}: {}", kept.what, kept.why)?;
     }
     if found.leftovers.is_empty() {
-        writeln!(out, "nothing of a killed agent is left here")?;
+        let nothing = if args.running {
+            "no filter of an agent is here: what it attached by tcx and to the cgroup ends with it"
+        } else {
+            "nothing of a killed agent is left here"
+        };
+        writeln!(out, "{nothing}")?;
     }
     Ok(clean)
 }
@@ -78,7 +88,8 @@ mod tests {
 
     fn taken(found: &Found, dry_run: bool, remove: impl Fn(&Leftover) -> io::Result<()>) -> (bool, String) {
         let mut out = Vec::new();
-        let clean = take(found, dry_run, remove, &mut out).expect("a writer that takes all");
+        let args = Args { dry_run, ..Args::default() };
+        let clean = take(found, &args, remove, &mut out).expect("a writer that takes all");
         (clean, String::from_utf8(out).expect("text"))
     }
 

@@ -85,7 +85,10 @@ enum Command {
     #[command(hide = true)]
     Causes,
     #[cfg(target_os = "linux")]
-    /// Take away what a killed agent left behind
+    /// Take away what a killed agent left behind, or with --running what one would leave
+    #[command(
+        after_help = "Filters at clsact alone outlive an agent (kernels below 6.6, or capture.attach: clsact). Takes CAP_NET_ADMIN,\nand CAP_SYS_PTRACE and the host's pid namespace to see who uses a filter."
+    )]
     Clean(clean::Args),
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::capture::probe::cgroup::Cgroup;
-use crate::capture::probe::leftovers::{self, Leftover};
+use crate::capture::probe::leftovers::{self, Leftover, Whose};
 use crate::capture::probe::mounts;
 
 /// Takes away the filters of synspan programs in this network namespace that no process holds any more.
@@ -15,7 +15,7 @@ use crate::capture::probe::mounts;
 ///
 /// Those of netlink; `EPERM` without `CAP_NET_ADMIN`.
 pub fn remove_leftovers(cgroup: &Path) -> io::Result<Vec<String>> {
-    let found = leftovers::find(&Cgroup::gather(Some(cgroup), &mounts::gather()))?;
+    let found = leftovers::find(&Cgroup::gather(Some(cgroup), &mounts::gather()), Whose::Gone)?;
     for kept in &found.kept {
         tracing::debug!("left alone: {}: {}", kept.what, kept.why);
     }

@@ -1,6 +1,6 @@
 //! Interfaces come and go: the thread that follows rtnetlink, and attaches and detaches the programs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -17,7 +17,9 @@ use super::object::{EGRESS, INGRESS, KindMap};
 use super::options::{AttachMode, InterfaceRules};
 use super::reader::{Shared, now};
 use super::tables;
-use crate::capture::netlink::Socket;
+use super::watched::{Side, Watched};
+use crate::capture::netlink::attributes::u32_at;
+use crate::capture::netlink::{Socket, filters};
 use crate::capture::observation::{Direction, Interface, InterfaceChange, Mono, PointKind};
 
 /// A new interface is looked at after this; its peer and kind are told in one burst.
@@ -47,32 +49,12 @@ pub struct Follower {
     pub events: Socket,
 }
 
-/// A watched interface.
-struct Watched {
-    interface: Interface,
-    /// By [`DIRECTIONS`].
-    sides: [Side; 2],
-    /// Not to be watched any more.
-    leaving: bool,
-    /// It was there when capture started.
-    old: bool,
-}
-
-/// One side of a watched interface.
-#[derive(Default)]
-enum Side {
-    /// Waits for its turn.
-    #[default]
-    Waiting,
-    Attached(Hook),
-    /// It could not be attached.
-    Blind,
-}
-
 struct Follow {
     with: Follower,
     tables: Tables,
     watched: HashMap<u32, Watched>,
+    /// Interfaces where a filter went, which may have been ours.
+    doubted: HashSet<u32>,
     links_due: Option<Instant>,
     routes_due: Option<Instant>,
     turn: Instant,
@@ -91,6 +73,7 @@ impl Follower {
             with: self,
             tables: Tables::default(),
             watched: HashMap::new(),
+            doubted: HashSet::new(),
             links_due: Some(start),
             routes_due: Some(start),
             turn: start,
@@ -139,12 +122,23 @@ impl Follow {
     /// Reads notifications, for what tables they put in doubt.
     fn notice(&mut self) -> io::Result<()> {
         let (mut links, mut routes) = (false, false);
+        let (watched, doubted) = (&self.watched, &mut self.doubted);
         let complete = self.with.events.notifications(&mut |kind, payload| match kind {
             tables::NEWLINK | tables::DELLINK => links = true,
             tables::NEWADDR | tables::DELADDR => routes = true,
             tables::NEWROUTE | tables::DELROUTE => routes |= tables::is_default(payload),
+            filters::RTM_DELTFILTER | filters::RTM_DELQDISC => {
+                // Looked at once it is known whether the interface itself has gone.
+                let ours = u32_at(payload, 4).filter(|index| watched.get(index).is_some_and(Watched::has_filters));
+                links |= ours.is_some();
+                doubted.extend(ours);
+            }
             _ => (),
         })?;
+        if !complete {
+            let filtered = self.watched.iter().filter(|(_, watched)| watched.has_filters());
+            self.doubted.extend(filtered.map(|(index, _)| index));
+        }
         let moment = Instant::now();
         if links || !complete {
             self.links_due.get_or_insert(moment + SETTLE_LINKS);
@@ -172,6 +166,9 @@ impl Follow {
                     self.routes_due = None;
                 }
                 self.judge();
+                if links {
+                    self.look_for_filters();
+                }
                 self.started = true;
                 self.publish();
             }
@@ -233,6 +230,23 @@ impl Follow {
             }
         }
         self.publish();
+    }
+
+    /// Looks whether filters that others may have taken away are there. They are not attached again: whoever took them
+    /// away meant it (`synspan clean --running` before an agent's end, a CNI that resets the interface).
+    fn look_for_filters(&mut self) {
+        let mut gone = Vec::new();
+        for index in std::mem::take(&mut self.doubted) {
+            let Some(watched) = self.watched.get_mut(&index) else { continue };
+            let lost = watched.lose_filters(&mut self.with.requests);
+            gone.extend(std::iter::repeat_n(watched.interface.name.clone(), lost));
+        }
+        if let Some(interface) = gone.first() {
+            // What was not seen since is no proof of anything.
+            self.with.shared.unhooked.fetch_add(gone.len() as u64, Ordering::Relaxed);
+            tracing::warn!(filters = gone.len(), %interface,
+                "filters were taken away by others; segments that pass there are not seen until the next start");
+        }
     }
 
     /// The most urgent thing to do: which interface, and which of its sides.

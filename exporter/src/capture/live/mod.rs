@@ -24,6 +24,7 @@ mod object;
 mod options;
 mod reader;
 mod tables;
+mod watched;
 
 use std::fmt;
 use std::io::{self, PipeWriter};
@@ -38,7 +39,7 @@ use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError};
 use synspan_ebpf::record::counter;
 
-use crate::capture::netlink::{Protocol, Socket};
+use crate::capture::netlink::{Protocol, Socket, filters};
 
 pub use ask::Can;
 pub use cgroup::find_mount as cgroup2_mount;
@@ -317,8 +318,14 @@ impl Capture {
             unasked: AtomicU64::new(0),
             attached: AtomicU64::new(0),
             blind: AtomicU64::new(0),
+            unhooked: AtomicU64::new(0),
             settled: AtomicBool::new(false),
         });
+        // A link stays ours for good; a filter may be taken away by whoever may administer the network.
+        let groups = match attach {
+            AttachMode::Clsact => tables::GROUPS | filters::GROUP,
+            AttachMode::Auto | AttachMode::Tcx => tables::GROUPS,
+        };
         let (sender, changes) = mpsc::channel();
         let reader = Reader {
             own: object.ring,
@@ -355,7 +362,7 @@ impl Capture {
             changes: sender,
             requests: Socket::open(Protocol::Route, 0)?,
             // Opened before the first listing, so that no change falls between the two.
-            events: Socket::open(Protocol::Route, tables::GROUPS)?,
+            events: Socket::open(Protocol::Route, groups)?,
         };
         capture.interfaces = Some(Running::start("synspan-links", move |stop| follower.run(stop))?);
         Ok((capture, features))

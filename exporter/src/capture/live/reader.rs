@@ -58,6 +58,8 @@ pub struct Shared {
     pub attached: AtomicU64,
     /// Hooks that should be attached and could not be.
     pub blind: AtomicU64,
+    /// Hooks that others took away.
+    pub unhooked: AtomicU64,
     /// Whether every hook that should be attached has had its turn.
     pub settled: AtomicBool,
 }
@@ -101,6 +103,7 @@ pub struct Reader<S> {
 pub struct Told {
     lost: u64,
     lost_inbound: u64,
+    unhooked: u64,
     summed: u64,
     summed_unplaced: u64,
     /// When the sums were looked at.
@@ -259,6 +262,14 @@ impl<S: Sink> Reader<S> {
         tell_loss(batch, time, false, lost, &mut self.told.lost);
         let lost = self.shared.counter(counter::LOST_INBOUND);
         tell_loss(batch, time, true, lost, &mut self.told.lost_inbound);
+        // How many segments went unseen since a hook was taken away nobody knows; that some did counts.
+        let unhooked = self.shared.unhooked.load(Ordering::Relaxed);
+        if unhooked != self.told.unhooked {
+            self.told.unhooked = unhooked;
+            for inbound in [false, true] {
+                batch.push(Observation { time, what: What::Lost(Lost { count: 0, inbound }) });
+            }
+        }
     }
 
     /// Says which SYNs from outside were only summed, from time to time while there are such.

@@ -12,8 +12,13 @@ use super::socket::Socket;
 use crate::capture::observation::Direction;
 
 const RTM_NEWQDISC: u16 = 36;
+/// The kernel's word that a queueing discipline was taken away, and with it what hung on it.
+pub const RTM_DELQDISC: u16 = 37;
+/// `RTMGRP_TC`: the notifications of both.
+pub const GROUP: u32 = 0x8;
 const RTM_NEWTFILTER: u16 = 44;
-const RTM_DELTFILTER: u16 = 45;
+/// The kernel's word that a filter was taken away.
+pub const RTM_DELTFILTER: u16 = 45;
 const RTM_GETTFILTER: u16 = 46;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;

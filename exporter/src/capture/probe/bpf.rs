@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::capture::netlink::filters::Filter;
 
@@ -222,6 +222,14 @@ pub struct Info {
 pub fn info_of(id: u32) -> io::Result<Info> {
     let mut attr = Attr::new().u32(0, id);
     let program = bpf(CMD_PROG_GET_FD_BY_ID, &mut attr).map(owned)?;
+    info_of_held(program.as_fd())
+}
+
+/// The name and tag of a program that this process holds; takes no capability but for bpf() itself.
+///
+/// # Errors
+/// The kernel's error; none is expected.
+pub fn info_of_held(program: BorrowedFd<'_>) -> io::Result<Info> {
     let mut info = [0u64; 10];
     let mut attr = Attr::new().u32(0, program.as_raw_fd().cast_unsigned()).u32(4, 80).pointer(8, info.as_mut_ptr());
     bpf(CMD_OBJ_GET_INFO_BY_FD, &mut attr)?;
@@ -229,13 +237,32 @@ pub fn info_of(id: u32) -> io::Result<Info> {
     Ok(read_info(&bytes))
 }
 
-/// What a filter's program is, asked by its id and held against the filter's own tag.
+/// The name that we give a clsact filter: its program's, and that program's tag, which the kernel tells of the filter
+/// as well. By it a filter is known to be ours where its program may not be looked up by its id.
+pub fn mark(program: &str, tag: [u8; 8]) -> String {
+    format!("{program}:{}", tag_text(tag))
+}
+
+/// The program's name in a filter's [`mark`]; none if the filter's name is no mark, or one of another program.
+fn marked(filter: &Filter) -> Option<&str> {
+    let name = filter.name.as_deref()?;
+    let (program, _) = name.split_once(':')?;
+    (name == mark(program, filter.tag?)).then_some(program)
+}
+
+/// What a filter's program is, asked by its id and held against the filter's own tag; by the filter's [`mark`] where
+/// the look-up is refused.
 ///
 /// # Errors
-/// Why it cannot be known: no id, the look-up refused, or another program's tag.
+/// Why it cannot be known: no id, the look-up refused and no mark, or another program's tag.
 pub fn program_of(filter: &Filter) -> io::Result<Info> {
     let id = filter.program.ok_or_else(|| io::Error::other("the filter names no program"))?;
-    let info = info_of(id)?;
+    let info = match (info_of(id), marked(filter)) {
+        (Err(error), Some(name)) if error.raw_os_error() == Some(libc::EPERM) => {
+            return Ok(Info { id, name: name.to_owned(), tag: filter.tag.unwrap_or_default() });
+        }
+        (info, _) => info?,
+    };
     match filter.tag {
         Some(tag) if tag != info.tag => Err(io::Error::other("the filter's tag is not that of its program")),
         _ => Ok(info),
@@ -261,6 +288,7 @@ pub fn tag_text(tag: [u8; 8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::observation::Direction;
 
     #[test]
     fn info_is_read_from_the_kernels_layout() {
@@ -272,6 +300,29 @@ mod tests {
         let info = read_info(&bytes);
         assert_eq!((info.id, info.name.as_str()), (771, "synspan_ingress"));
         assert_eq!(tag_text(info.tag), "dead0001020304ff");
+    }
+
+    #[test]
+    fn a_mark_holds_only_for_the_program_whose_tag_it_names() {
+        let tag = [1, 2, 3, 4, 5, 6, 7, 0xff];
+        let filter = |name: &str, tag: Option<[u8; 8]>| Filter {
+            ifindex: 1,
+            direction: Direction::Ingress,
+            info: 0,
+            handle: 1,
+            chain: 0,
+            kind: "bpf".into(),
+            program: Some(9),
+            name: Some(name.into()),
+            tag,
+            direct_action: true,
+        };
+        let name = mark("synspan_ingress", tag);
+        assert_eq!(name, "synspan_ingress:01020304050607ff");
+        assert_eq!(marked(&filter(&name, Some(tag))), Some("synspan_ingress"));
+        assert_eq!(marked(&filter(&name, Some([9; 8]))), None, "of another program");
+        assert_eq!(marked(&filter(&name, None)), None);
+        assert_eq!(marked(&filter("synspan_ingress", Some(tag))), None, "a name like ours is no mark");
     }
 
     #[test]

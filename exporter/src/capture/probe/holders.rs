@@ -37,6 +37,16 @@ impl Holders {
     pub fn of(&self, program: u32) -> Option<u32> {
         self.by_program.get(&program).and_then(|pids| pids.first().copied())
     }
+
+    /// Whether this process was seen to hold the program.
+    pub fn holds(&self, pid: u32, program: u32) -> bool {
+        self.by_program.get(&program).is_some_and(|pids| pids.contains(&pid))
+    }
+}
+
+/// The programs that this process holds; none where that cannot be seen.
+pub fn of_process(pid: u32) -> BTreeSet<u32> {
+    programs_of(&Path::new("/proc").join(pid.to_string())).unwrap_or_default()
 }
 
 fn programs_of(process: &Path) -> io::Result<BTreeSet<u32>> {
@@ -44,7 +54,13 @@ fn programs_of(process: &Path) -> io::Result<BTreeSet<u32>> {
     for entry in fs::read_dir(process.join("fd"))? {
         let entry = entry?;
         // Programs, links and raw tracepoints alone are read: `anon_inode:bpf-prog` and so on.
-        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let target = match fs::read_link(entry.path()) {
+            Ok(target) => target,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // The list of a root's process may be read by any other root; what its entries are takes the right to
+            // trace it (ptrace(2)).
+            Err(error) => return Err(error),
+        };
         if !target.to_string_lossy().starts_with("anon_inode:bpf") {
             continue;
         }

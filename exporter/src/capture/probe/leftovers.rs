@@ -1,8 +1,9 @@
 //! What a killed agent or doctor leaves behind, and how it is taken away.
 //!
 //! clsact filters stay attached when their agent dies; links (tcx, cgroup) do not. A filter is ours if
-//! its program, asked by id, has our name and the filter's tag. It is left over if no process holds
-//! that program. The qdisc stays in any case: another's filters may hang on it.
+//! its program, asked by id, has our name and the filter's tag; whoever may not ask by id (that takes
+//! `CAP_SYS_ADMIN`) goes by the [mark](bpf::mark) that the filter carries. It is left over if no process
+//! holds that program. The qdisc stays in any case: another's filters may hang on it.
 
 use std::fs;
 use std::io;
@@ -22,7 +23,7 @@ pub const DOCTOR_CGROUP_PREFIX: &str = "synspan-doctor-";
 /// Something to take away.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Leftover {
-    /// A clsact filter of ours that no living agent holds.
+    /// A clsact filter of ours that no living agent holds, or the one that [`Whose::Running`] means.
     Filter {
         /// The filter.
         filter: Filter,
@@ -72,6 +73,16 @@ pub struct Found {
     pub kept: Vec<Kept>,
 }
 
+/// Whose filters are to be taken away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Whose {
+    /// Those of agents that are gone.
+    #[default]
+    Gone,
+    /// Those as well of the agent that runs on the same cgroup.
+    Running,
+}
+
 /// What is to become of a filter.
 #[derive(PartialEq, Eq, Debug)]
 enum Fate {
@@ -87,23 +98,31 @@ struct Sight {
     whole: bool,
     /// A living agent other than this process holds the lock on the cgroup.
     agent_lives: bool,
+    /// Its process id, where that can be seen from here.
+    agent: Option<u32>,
 }
 
-fn fate(filter: &Filter, program: io::Result<Info>, holders: &Holders, sight: Sight) -> Fate {
+fn fate(filter: &Filter, program: io::Result<Info>, holders: &Holders, sight: Sight, whose: Whose) -> Fate {
     let info = match program {
         Ok(info) => info,
         Err(error) if owner(filter.name.as_deref()) == Owner::Ours => {
-            return Fate::Keep(format!("its program could not be asked: {error} (this needs CAP_SYS_ADMIN)"));
+            return Fate::Keep(format!(
+                "its program could not be asked ({error}; this needs CAP_SYS_ADMIN), and it carries no mark of ours"
+            ));
         }
         Err(_) => return Fate::Foreign,
     };
     if owner(Some(&info.name)) != Owner::Ours {
         return Fate::Foreign;
     }
+    let running = whose == Whose::Running && sight.agent_lives;
     if let Some(pid) = holders.of(info.id) {
-        return Fate::Keep(format!("process {pid} uses it"));
+        return match sight.agent {
+            Some(agent) if running && holders.holds(agent, info.id) => Fate::Remove(info.name),
+            _ => Fate::Keep(format!("process {pid} uses it")),
+        };
     }
-    if !sight.whole && sight.agent_lives {
+    if !sight.whole && sight.agent_lives && !running {
         return Fate::Keep(
             "an agent runs whose descriptors cannot be seen from here; run this in the host's pid \
                            namespace with CAP_SYS_PTRACE"
@@ -117,7 +136,7 @@ fn fate(filter: &Filter, program: io::Result<Info>, holders: &Holders, sight: Si
 ///
 /// # Errors
 /// Where route netlink cannot be used at all.
-pub fn find(cgroup: &Cgroup) -> io::Result<Found> {
+pub fn find(cgroup: &Cgroup, whose: Whose) -> io::Result<Found> {
     let mut found = Found::default();
     let mut socket = Socket::open(Protocol::Route, 0)?;
     let holders = Holders::gather();
@@ -127,6 +146,10 @@ pub fn find(cgroup: &Cgroup) -> io::Result<Found> {
             Lock::Free => false,
             Lock::Held { pid, .. } => *pid != Some(std::process::id()),
         },
+        agent: match &cgroup.lock {
+            Lock::Free => None,
+            Lock::Held { pid, .. } => *pid,
+        },
     };
     for (ifindex, interface) in interfaces() {
         for direction in [Direction::Ingress, Direction::Egress] {
@@ -134,7 +157,7 @@ pub fn find(cgroup: &Cgroup) -> io::Result<Found> {
                 if filter.kind != "bpf" {
                     continue;
                 }
-                match fate(&filter, bpf::program_of(&filter), &holders, sight) {
+                match fate(&filter, bpf::program_of(&filter), &holders, sight, whose) {
                     Fate::Foreign => {}
                     Fate::Keep(why) => {
                         let program = filter.name.as_deref().unwrap_or_default();
@@ -198,7 +221,7 @@ pub fn remove(leftover: &Leftover) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const WHOLE: Sight = Sight { whole: true, agent_lives: false };
+    const WHOLE: Sight = Sight { whole: true, agent_lives: false, agent: None };
 
     fn filter(name: &str) -> Filter {
         Filter {
@@ -219,39 +242,62 @@ mod tests {
         Ok(Info { id: 9, name: name.into(), tag: [0; 8] })
     }
 
+    fn held_by(pid: u32) -> Holders {
+        let mut holders = Holders::default();
+        holders.by_program.entry(9).or_default().insert(pid);
+        holders
+    }
+
+    fn of_gone(filter: &Filter, program: io::Result<Info>, holders: &Holders, sight: Sight) -> Fate {
+        fate(filter, program, holders, sight, Whose::Gone)
+    }
+
     #[test]
     fn only_the_programs_own_name_makes_a_filter_ours() {
         let nobody = Holders::default();
-        assert_eq!(fate(&filter("synspan_ingress"), info("other"), &nobody, WHOLE), Fate::Foreign);
+        assert_eq!(of_gone(&filter("synspan_ingress"), info("other"), &nobody, WHOLE), Fate::Foreign);
         assert_eq!(
-            fate(&filter("other"), info("synspan_egress"), &nobody, WHOLE),
+            of_gone(&filter("other"), info("synspan_egress"), &nobody, WHOLE),
             Fate::Remove("synspan_egress".into())
         );
     }
 
     #[test]
     fn what_a_living_process_holds_stays() {
-        let mut holders = Holders::default();
-        holders.by_program.entry(9).or_default().insert(4242);
-        let fate = fate(&filter("x"), info("synspan_ingress"), &holders, WHOLE);
+        let fate = of_gone(&filter("x"), info("synspan_ingress"), &held_by(4242), WHOLE);
         assert_eq!(fate, Fate::Keep("process 4242 uses it".into()));
     }
 
     #[test]
     fn what_may_belong_to_an_agent_out_of_sight_stays() {
         let nobody = Holders::default();
-        let hidden = Sight { whole: false, agent_lives: true };
-        assert!(matches!(fate(&filter("x"), info("synspan_ingress"), &nobody, hidden), Fate::Keep(_)));
-        let seen = Sight { whole: true, agent_lives: true };
-        assert!(matches!(fate(&filter("x"), info("synspan_ingress"), &nobody, seen), Fate::Remove(_)));
+        let hidden = Sight { whole: false, agent_lives: true, agent: None };
+        assert!(matches!(of_gone(&filter("x"), info("synspan_ingress"), &nobody, hidden), Fate::Keep(_)));
+        let seen = Sight { whole: true, agent_lives: true, agent: None };
+        assert!(matches!(of_gone(&filter("x"), info("synspan_ingress"), &nobody, seen), Fate::Remove(_)));
+    }
+
+    #[test]
+    fn of_those_that_run_only_the_agent_on_this_cgroup_loses_its_filters() {
+        let removed = Fate::Remove("synspan_ingress".into());
+        let running = |program: &str, holders: &Holders, sight: Sight| {
+            fate(&filter("x"), info(program), holders, sight, Whose::Running)
+        };
+        let agent = Sight { whole: true, agent_lives: true, agent: Some(4242) };
+        assert_eq!(running("synspan_ingress", &held_by(4242), agent), removed);
+        assert_eq!(running("other", &held_by(4242), agent), Fate::Foreign);
+        assert_eq!(running("synspan_ingress", &held_by(77), agent), Fate::Keep("process 77 uses it".into()));
+        assert_eq!(running("synspan_ingress", &held_by(77), WHOLE), Fate::Keep("process 77 uses it".into()));
+        let hidden = Sight { whole: false, agent_lives: true, agent: None };
+        assert_eq!(running("synspan_ingress", &Holders::default(), hidden), removed);
     }
 
     #[test]
     fn a_program_that_cannot_be_asked_is_never_touched() {
         let denied = || Err(io::Error::from_raw_os_error(libc::EPERM));
         let nobody = Holders::default();
-        assert!(matches!(fate(&filter("synspan_ingress"), denied(), &nobody, WHOLE), Fate::Keep(_)));
-        assert_eq!(fate(&filter("other"), denied(), &nobody, WHOLE), Fate::Foreign);
+        assert!(matches!(of_gone(&filter("synspan_ingress"), denied(), &nobody, WHOLE), Fate::Keep(_)));
+        assert_eq!(of_gone(&filter("other"), denied(), &nobody, WHOLE), Fate::Foreign);
     }
 
     #[test]
