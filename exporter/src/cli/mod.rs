@@ -1,6 +1,8 @@
 //! The commands.
 
 pub mod ask;
+#[cfg(target_os = "linux")]
+pub mod capabilities;
 pub mod causes;
 pub mod check;
 #[cfg(target_os = "linux")]
@@ -61,7 +63,7 @@ enum Command {
     /// Watch connection attempts and send what is found, until SIGTERM or SIGINT
     #[cfg(feature = "live")]
     #[command(
-        after_help = "Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `synspan doctor` says what is missing.\nEnds cleanly on SIGTERM and SIGINT: what is pending is sent, for at most ten seconds."
+        after_help = "Needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; `synspan doctor` says what more capabilities buy.\nEnds cleanly on SIGTERM and SIGINT: what is pending is sent, for at most ten seconds."
     )]
     Run(run::Args),
     /// Ask the running agent for the attempts of late

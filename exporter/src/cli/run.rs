@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{exporters, stages};
+use super::{capabilities, exporters, stages};
 use crate::answer::held::MAX_LOOKUPS;
 use crate::answer::recent::Recent;
 use crate::answer::server::{Server, Sources};
@@ -203,6 +203,7 @@ fn announce(features: &Features) {
         );
     }
     announce_questions(&features.can);
+    capabilities::silent_losses().iter().for_each(|lost| tracing::warn!("{lost}"));
 }
 
 /// Says what cannot be asked of the kernel, and what is lost by it.

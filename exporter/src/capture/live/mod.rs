@@ -40,6 +40,7 @@ use aya::{Ebpf, EbpfError};
 use synspan_ebpf::record::counter;
 
 use crate::capture::netlink::{Protocol, Socket, filters};
+use crate::capture::probe::process::{Capability, Process};
 
 pub use ask::Can;
 pub use cgroup::find_mount as cgroup2_mount;
@@ -51,6 +52,7 @@ use ask::Asker;
 use cgroup::Root;
 use follow::Follower;
 use inbound::Sums;
+use object::{chain, whole_chain};
 use reader::{Reader, Shared};
 
 /// All our programs' names start so, by which leftovers are known.
@@ -86,10 +88,10 @@ pub enum StartError {
         holder: Option<String>,
     },
     /// The kernel does not take the programs.
-    #[error(
-        "cannot load the eBPF programs (kernel 5.10 or later, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or root): {source}"
-    )]
+    #[error("cannot load the eBPF programs ({needs}): {}", chain(source))]
     Load {
+        /// The capabilities that are not held, or else what the kernel must be.
+        needs: String,
         /// What the kernel said.
         source: Box<EbpfError>,
     },
@@ -117,7 +119,14 @@ pub enum StartError {
 
 impl StartError {
     fn load(source: EbpfError) -> Self {
-        Self::Load { source: Box::new(source) }
+        let lacking: Vec<_> =
+            Process::gather().lacking(&Capability::NEEDED).into_iter().map(Capability::name).collect();
+        let needs = match lacking.join(", ") {
+            names if names.is_empty() => "kernel 5.10 or later, with BTF and cgroup BPF".to_owned(),
+            names => format!("not held: {names}"),
+        };
+        tracing::debug!(error = whole_chain(&source), "the kernel refused");
+        Self::Load { needs, source: Box::new(source) }
     }
 }
 

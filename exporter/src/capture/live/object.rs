@@ -260,7 +260,7 @@ fn attach_error(program: &'static str, source: ProgramError) -> StartError {
 }
 
 /// An error and its causes in one line, without what the verifier wrote: that is pages.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let line = whole_chain(error);
     match line.split_once("Verifier output") {
         Some((before, _)) => before.trim_end_matches([' ', '.', ':', '\n']).to_owned(),
@@ -268,7 +268,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-fn whole_chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes, whole.
+pub fn whole_chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -12,6 +12,8 @@ use crate::capture::netlink::filters::Filter;
 
 /// `BPF_PROG_TYPE_SCHED_CLS`.
 pub const PROG_SCHED_CLS: u32 = 3;
+/// `BPF_PROG_TYPE_TRACEPOINT`.
+pub const PROG_TRACEPOINT: u32 = 5;
 /// `BPF_PROG_TYPE_SOCK_OPS`.
 pub const PROG_SOCK_OPS: u32 = 13;
 /// `BPF_PROG_TYPE_RAW_TRACEPOINT`.

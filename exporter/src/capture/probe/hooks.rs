@@ -1,5 +1,6 @@
 //! The programs at the hooks that capture uses: whose they are, and in which order they run.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -152,6 +153,16 @@ impl Hooks {
         found
     }
 
+    /// Takes programs whose names could not be asked for ours, if they are among these: the programs that the agent
+    /// which holds the lock holds too.
+    pub fn claim(&mut self, held: &BTreeSet<u32>) {
+        for program in self.hooks.iter_mut().flat_map(|hook| &mut hook.programs) {
+            if program.owner == Owner::Unknown && program.id.is_some_and(|id| held.contains(&id)) {
+                program.owner = Owner::Ours;
+            }
+        }
+    }
+
     fn add(&mut self, place: Place, asked: io::Result<(Vec<Program>, bool)>) {
         match asked {
             Ok((programs, _)) if programs.is_empty() => {}
@@ -263,6 +274,17 @@ mod tests {
         above.inherited = true;
         let hook = Hook { place: Place::Connect4, programs: vec![program("here", None), above], exclusive: false };
         assert_eq!(names(hook.ahead_of_ours()), ["here"]);
+    }
+
+    #[test]
+    fn what_the_agent_holds_is_ours_though_its_name_is_not_known() {
+        let unknown = |id| Program { id: Some(id), name: None, owner: Owner::Unknown, ..program("", None) };
+        let programs = vec![unknown(7), unknown(8), Program { id: Some(9), ..program("other", None) }];
+        let mut hooks = Hooks::default();
+        hooks.hooks.push(Hook { place: Place::Connect4, programs, exclusive: false });
+        hooks.claim(&BTreeSet::from([8, 9]));
+        let owners: Vec<_> = hooks.hooks[0].programs.iter().map(|program| program.owner).collect();
+        assert_eq!(owners, [Owner::Unknown, Owner::Ours, Owner::Foreign]);
     }
 
     #[test]

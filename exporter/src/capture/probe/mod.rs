@@ -14,7 +14,9 @@ pub mod mounts;
 pub mod process;
 pub mod programs;
 pub mod questions;
+pub mod tracepoint;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// What to look at.
@@ -47,12 +49,18 @@ impl Facts {
     pub fn gather(options: &Options) -> Self {
         let mounts = mounts::gather();
         let cgroup = cgroup::Cgroup::gather(options.cgroup.as_deref(), &mounts);
+        let agent = match cgroup.lock {
+            cgroup::Lock::Held { pid: Some(pid), .. } => holders::of_process(pid),
+            _ => BTreeSet::new(),
+        };
         let usable = cgroup.root.as_deref().filter(|_| cgroup.error.is_none());
+        let mut hooks = hooks::Hooks::gather(usable);
+        hooks.claim(&agent);
         Self {
             kernel: kernel::Kernel::gather(&mounts),
             process: process::Process::gather(),
             programs: programs::Programs::gather(),
-            hooks: hooks::Hooks::gather(usable),
+            hooks,
             questions: questions::Questions::gather(),
             cgroup,
         }

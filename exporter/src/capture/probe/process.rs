@@ -11,13 +11,14 @@ pub enum Capability {
     SysPtrace,
     SysAdmin,
     SysResource,
+    Syslog,
     Perfmon,
     Bpf,
 }
 
 impl Capability {
     /// All of them, in the order in which doctor prints them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bpf,
         Self::Perfmon,
         Self::NetAdmin,
@@ -25,7 +26,11 @@ impl Capability {
         Self::SysResource,
         Self::DacReadSearch,
         Self::SysPtrace,
+        Self::Syslog,
     ];
+
+    /// Without one of these nothing is captured.
+    pub const NEEDED: [Self; 3] = [Self::Bpf, Self::Perfmon, Self::NetAdmin];
 
     /// The kernel's name.
     pub fn name(self) -> &'static str {
@@ -35,6 +40,7 @@ impl Capability {
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::SysResource => "CAP_SYS_RESOURCE",
+            Self::Syslog => "CAP_SYSLOG",
             Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
         }
@@ -47,6 +53,7 @@ impl Capability {
             Self::SysPtrace => 19,
             Self::SysAdmin => 21,
             Self::SysResource => 24,
+            Self::Syslog => 34,
             Self::Perfmon => 38,
             Self::Bpf => 39,
         }
@@ -84,6 +91,14 @@ pub struct Process {
 }
 
 impl Process {
+    /// Those that are not held, nor stood in for: `CAP_SYS_ADMIN` stands in for `CAP_BPF` and `CAP_PERFMON`
+    /// (capabilities(7)).
+    pub fn lacking(&self, needed: &[Capability]) -> Vec<Capability> {
+        let admin = self.capabilities.has(Capability::SysAdmin);
+        let stands_in = |capability| admin && matches!(capability, Capability::Bpf | Capability::Perfmon);
+        needed.iter().copied().filter(|&needed| !self.capabilities.has(needed) && !stands_in(needed)).collect()
+    }
+
     /// Asks the kernel.
     pub fn gather() -> Self {
         Self {
@@ -122,6 +137,15 @@ mod tests {
         assert!(set.has(Capability::Bpf) && set.has(Capability::NetAdmin));
         assert!(!set.has(Capability::SysAdmin) && !set.has(Capability::Perfmon));
         assert_eq!(set, Capabilities::default().with(Capability::Bpf).with(Capability::NetAdmin));
+    }
+
+    #[test]
+    fn sys_admin_stands_in_for_two() {
+        let with =
+            |capability| Process { capabilities: Capabilities::default().with(capability), ..Process::default() };
+        let needed = Capability::NEEDED;
+        assert_eq!(with(Capability::SysAdmin).lacking(&needed), [Capability::NetAdmin]);
+        assert_eq!(with(Capability::NetAdmin).lacking(&needed), [Capability::Bpf, Capability::Perfmon]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::bpf::{self, returns};
+use super::tracepoint;
 
 /// The kernel's answer to a try.
 pub type Tried = Result<(), Refusal>;
@@ -65,6 +66,8 @@ pub struct Programs {
     pub error_report: Tried,
     /// The same, attached to `kfree_skb` for an instant.
     pub kfree_skb: Tried,
+    /// The tracepoint of what connect() returns, with a program, for an instant.
+    pub connect_exit: Tried,
     /// tcx links.
     pub tcx: Tcx,
 }
@@ -87,10 +90,16 @@ impl Programs {
             error_report: attach(c"inet_sk_error_report"),
             kfree_skb: attach(c"kfree_skb"),
             raw_tracepoint: tried(tracepoint),
+            connect_exit: tried(try_connect_exit()),
             tcx: try_tcx(classifier.as_ref().ok().map(AsFd::as_fd)),
             sched_cls: tried(classifier),
         }
     }
+}
+
+fn try_connect_exit() -> io::Result<OwnedFd> {
+    let program = bpf::load_returning(bpf::PROG_TRACEPOINT, 0, "synspan_try", returns::NOTHING)?;
+    tracepoint::attach(program.as_fd(), tracepoint::event_number()?)
 }
 
 fn tried(result: io::Result<OwnedFd>) -> Tried {

@@ -96,7 +96,11 @@ fn run_by_hand() -> io::Result<()> {
     bpf::run_by_hand(program.as_fd(), &[0; 64], &mut [0; 64])
 }
 
-fn symbols() -> io::Result<()> {
+/// Whether the kernel's symbols show their addresses.
+///
+/// # Errors
+/// `EPERM` where they are hidden (`CAP_SYSLOG`, `kernel.kptr_restrict`).
+pub fn symbols() -> io::Result<()> {
     // For whoever may not see them all addresses are 0; those of per-CPU symbols, which come first, may be so
     // for everybody.
     let shown = |line: String| line.split(' ').next().is_some_and(|address| address.bytes().any(|b| b != b'0'));

@@ -12,6 +12,7 @@ use crate::capture::probe::cgroup::{Cgroup, Lock};
 use crate::capture::probe::kernel::Release;
 use crate::capture::probe::process::Capability;
 use crate::capture::probe::programs::{Refusal, Tcx, Tried};
+use crate::cli::capabilities::{UNSEEN_PROCESSES, is_optional, lost_without};
 use crate::cli::doctor::names::Names;
 
 /// The oldest kernel that capture is made for.
@@ -169,26 +170,33 @@ fn process(facts: &Facts, checks: &mut Checks) {
             "run as root, or give the program the capabilities",
         );
     }
-    let admin = process.capabilities.has(Capability::SysAdmin);
+    if process.sees_all_processes {
+        checks.ok("pid namespace", "the machine's own");
+    } else {
+        checks.add(
+            Status::Warn,
+            "pid namespace",
+            "one of its own",
+            UNSEEN_PROCESSES,
+            "hostPID: true (docker --pid=host)",
+        );
+    }
     let counts_memlock = Release::parse(&facts.kernel.release).is_some_and(|release| release < NO_MEMLOCK);
     for capability in Capability::ALL {
-        let (lost, optional) = needed_for(capability);
-        // CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON (capabilities(7)).
-        let stands_in = admin && matches!(capability, Capability::Bpf | Capability::Perfmon);
         if process.capabilities.has(capability) {
             checks.ok(capability.name(), "held");
-        } else if stands_in {
+        } else if process.lacking(&[capability]).is_empty() {
             checks.ok(capability.name(), "not held, and CAP_SYS_ADMIN stands in");
         } else if capability == Capability::SysResource && !counts_memlock {
             checks.ok(capability.name(), "not held, and this kernel does not need it");
         } else {
-            let status = if optional { Status::Warn } else { Status::Missing };
+            let status = if is_optional(capability) { Status::Warn } else { Status::Missing };
             let fix = if process.uid == 0 {
                 "name it under securityContext.capabilities.add or CapabilityBoundingSet="
             } else {
                 "run as root, or name it under securityContext.capabilities.add or AmbientCapabilities="
             };
-            checks.add(status, capability.name(), "not held", lost, fix);
+            checks.add(status, capability.name(), "not held", lost_without(capability), fix);
         }
     }
     if counts_memlock {
@@ -202,24 +210,6 @@ fn process(facts: &Facts, checks: &mut Checks) {
             ),
             _ => checks.ok("locked memory", "not in the way"),
         }
-    }
-}
-
-/// What a capability is for, and whether capture does its main work without it.
-fn needed_for(capability: Capability) -> (&'static str, bool) {
-    match capability {
-        Capability::Bpf => ("no program can be loaded: nothing is captured", false),
-        Capability::Perfmon => ("no tracepoints: the application's error and the kernel's drop reasons", false),
-        Capability::NetAdmin => ("no program can be attached to cgroups or interfaces: nothing is captured", false),
-        Capability::SysAdmin => (
-            "names of other programs at the hooks, other network namespaces (seeding of open flows), synspan clean",
-            true,
-        ),
-        Capability::SysResource => {
-            ("the limit of locked memory cannot be raised, and this kernel charges BPF to it", true)
-        }
-        Capability::DacReadSearch => ("files of other users under /proc and /sys, where their modes forbid it", true),
-        Capability::SysPtrace => ("executables and network namespaces of other users' processes", true),
     }
 }
 
@@ -247,15 +237,16 @@ fn kernel(facts: &Facts, checks: &mut Checks) {
     }
     match &kernel.tracefs {
         Some(at) => checks.ok("tracefs", at.display().to_string()),
-        None => {
-            let raw = facts.programs.raw_tracepoint.is_ok();
-            let (status, lost) = if raw {
-                (Status::Warn, "nothing for now: raw tracepoints serve without it")
-            } else {
-                (Status::Missing, "tracepoints by name: the application's error")
-            };
-            checks.add(status, "tracefs", "not mounted", lost, "mount -t tracefs tracefs /sys/kernel/tracing");
+        None if facts.programs.connect_exit.is_ok() => {
+            checks.ok("tracefs", "not mounted, and the agent may mount it where nobody else sees it");
         }
+        None => checks.add(
+            Status::Warn,
+            "tracefs",
+            "not mounted",
+            "what connect() returns, see below; raw tracepoints serve without it",
+            "mount -t tracefs tracefs /sys/kernel/tracing",
+        ),
     }
     match &kernel.bpffs {
         Some(at) => checks.ok("bpffs", at.display().to_string()),
@@ -300,6 +291,13 @@ fn programs(facts: &Facts, checks: &mut Checks) {
     tried(checks, "tracepoint inet_sk_error_report", &programs.error_report, lost, newer);
     let lost = "the kernel's own reason for a drop";
     tried(checks, "tracepoint kfree_skb", &programs.kfree_skb, lost, newer);
+    tried(
+        checks,
+        "tracepoint sys_exit_connect",
+        &programs.connect_exit,
+        "what connect() returns: an attempt that fails before any SYN has no cause",
+        "mount -t tracefs tracefs /sys/kernel/tracing; in a container the host's /sys/kernel/tracing (hostPath)",
+    );
 }
 
 fn tried(checks: &mut Checks, name: &str, result: &Tried, lost: &str, fix: &str) {

@@ -65,6 +65,7 @@ fn healthy() -> Facts {
             raw_tracepoint: Ok(()),
             error_report: Ok(()),
             kfree_skb: Ok(()),
+            connect_exit: Ok(()),
             tcx: Tcx::Attaches,
         },
         hooks: Hooks { interfaces: 3, ..Hooks::default() },
@@ -146,6 +147,7 @@ fn without_root_and_bpf_nothing_works_and_the_capabilities_are_named() {
         raw_tracepoint: denied(),
         error_report: denied(),
         kfree_skb: denied(),
+        connect_exit: denied(),
         tcx: Tcx::Unknown(Refusal { errno: libc::EPERM, text: "Operation not permitted".into() }),
     };
     let diagnosis = diagnose(&facts, &NotTried);
@@ -247,9 +249,12 @@ fn without_tcx_clsact_serves_and_clean_is_named() {
 fn without_tracefs_raw_tracepoints_serve() {
     let mut facts = healthy();
     facts.kernel.tracefs = None;
-    assert_eq!(status(&diagnose(&facts, &SEEN), "tracefs"), Status::Warn);
-    facts.programs.raw_tracepoint = refused(libc::EPERM);
-    assert_eq!(status(&diagnose(&facts, &SEEN), "tracefs"), Status::Missing);
+    assert_eq!(status(&diagnose(&facts, &SEEN), "tracefs"), Status::Ok, "it can be mounted");
+    facts.programs.connect_exit = refused(libc::EPERM);
+    let diagnosis = diagnose(&facts, &SEEN);
+    assert_eq!(status(&diagnosis, "tracefs"), Status::Warn);
+    assert_eq!(status(&diagnosis, "tracepoint sys_exit_connect"), Status::Missing);
+    assert_eq!(diagnosis.lowered, ["what connect() returns"]);
 }
 
 #[test]
