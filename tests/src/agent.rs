@@ -18,6 +18,10 @@ use crate::world::World;
 /// What the agent says on standard error once all interfaces present at its start are attached.
 pub const READY: &str = "capture ready";
 
+/// The environment variable that names the capabilities that agents are started with, as setpriv(1) names them
+/// (`bpf,perfmon,net_admin`); empty for none. Without it they have all of the lab's.
+pub const CAPABILITIES: &str = "SYNSPAN_LAB_CAPABILITIES";
+
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const END_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -123,6 +127,9 @@ impl Agent {
         std::fs::write(&file, text).context(format_args!("write {}", file.display()))?;
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", world.netns(node)?.path().display()));
+        if let Ok(capabilities) = std::env::var(CAPABILITIES) {
+            command.args(only(&capabilities)?);
+        }
         command.arg(program).arg("run").arg("--config").arg(&file);
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         if sink == Sink::Receiver {
@@ -188,6 +195,21 @@ impl Agent {
     }
 }
 
+/// The command that starts another with these capabilities and no way to more: what a container runtime makes of a list
+/// of them, `drop: [ALL]` and `allowPrivilegeEscalation: false`.
+fn only(capabilities: &str) -> Result<Vec<String>> {
+    let mut bounding = "--bounding-set=-all".to_owned();
+    for name in capabilities.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            return lab(format!("{CAPABILITIES}: `{name}` is no capability's name; write them as bpf,net_admin"));
+        }
+        bounding.push_str(",+");
+        bounding.push_str(name);
+    }
+    let others = ["--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs"];
+    Ok(["setpriv", &bounding].into_iter().chain(others).map(str::to_owned).collect())
+}
+
 /// The agent's program: the given one, else `synspan` beside the lab's own program.
 pub fn program(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
@@ -199,5 +221,25 @@ pub fn program(given: Option<&Path>) -> Result<PathBuf> {
         Ok(beside)
     } else {
         lab(format!("no agent at {}: build it, or name one by --agent", beside.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_capabilities_is_all_there_is() {
+        let command = only("bpf, net_admin").expect("names");
+        let expected = [
+            "setpriv",
+            "--bounding-set=-all,+bpf,+net_admin",
+            "--inh-caps=-all",
+            "--ambient-caps=-all",
+            "--no-new-privs",
+        ];
+        assert_eq!(command, expected);
+        assert_eq!(only("").expect("none")[1], "--bounding-set=-all");
+        assert!(only("CAP_BPF;x").is_err());
     }
 }
