@@ -37,7 +37,7 @@ pub fn run(data: &[u8]) {
     let mut describer = Describer::new(Identities::new(vec![]), None, &node, 100);
     let encoder = Encoder::new(encode::Options {
         node_name: Arc::clone(node.name()),
-        covered: vec![],
+        covered: synspan::identify::covered::Covered::default(),
         internal_kind: false,
         id_key: DEFAULT_KEY,
         replay: false,
