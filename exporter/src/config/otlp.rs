@@ -83,7 +83,8 @@ pub(super) fn otlp(field: &Field<'_>, reading: &mut Reading<'_>) -> Option<OtlpE
 }
 
 /// Host, port, and whether TLS if the scheme says so. `dns:///` and `passthrough:///` are taken off,
-/// since names are resolved at each connect anyway.
+/// since names are resolved at each connect anyway. Brackets may stand around an IPv4 address too, as the
+/// Collector takes them: `[${env:NODE_IP}]:4317` serves nodes of either family.
 pub(super) fn endpoint_parts(text: &str) -> Result<(String, u16, Option<bool>), Wrong> {
     const RIGHT: &str = "write host:port, http://host:port or https://host:port, such as http://localhost:4317";
     let wrong = |why: &str| Err(Wrong::new(format!("{} {why}", shown(text)), RIGHT));
@@ -117,8 +118,8 @@ pub(super) fn endpoint_parts(text: &str) -> Result<(String, u16, Option<bool>), 
         });
     };
     let host = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
-        Some(Some(inside)) if inside.parse::<std::net::Ipv6Addr>().is_ok() => inside,
-        Some(_) => return wrong("has brackets around what is no IPv6 address"),
+        Some(Some(inside)) if inside.parse::<std::net::IpAddr>().is_ok() => inside,
+        Some(_) => return wrong("has brackets around what is no IP address"),
         None if host.contains(':') => return wrong("has an IPv6 address without brackets"),
         None => host,
     };
@@ -371,6 +372,7 @@ mod tests {
             ("https://collector.example:443/", "collector.example", 443, Some(true)),
             ("localhost:4317", "localhost", 4317, None),
             ("http://[fd00::1]:4317", "fd00::1", 4317, Some(false)),
+            ("http://[192.168.60.2]:4317", "192.168.60.2", 4317, Some(false)),
             ("dns:///collector:4317", "collector", 4317, None),
         ] {
             assert_eq!(endpoint_parts(text), Ok((host.to_owned(), port, tls)), "{text}");
@@ -379,6 +381,8 @@ mod tests {
             ("http://localhost", "has no port"),
             ("http://[fd00::1]", "has no port"),
             ("fd00::1:4317", "has an IPv6 address without brackets"),
+            ("http://[collector]:4317", "has brackets around what is no IP address"),
+            ("http://[]:4317", "has brackets around what is no IP address"),
             ("http://localhost:4318/v1/traces", "has a path"),
             ("unix:///run/x.sock", "has a scheme"),
             ("http://user@localhost:4317", "has a user's name"),
