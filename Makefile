@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
+.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -33,7 +33,7 @@ demo-collector: build ## The same, and what an OpenTelemetry Collector received
 demo-kubernetes: build ## The same, with names from a real Kubernetes API server
 	@scripts/demo-kubernetes.sh $(LAB) $(ARGS)
 
-test: test-rust test-capabilities test-collector test-kubernetes ## All tests: unit, lab scenarios (root), with a real Collector, with a real API server
+test: test-rust test-capabilities test-collector test-manifests test-kubernetes ## All tests: unit, lab scenarios (root), with a real Collector, with a real API server
 
 test-rust: build
 	$(CARGO) test --workspace --exclude synspan-ebpf --locked
@@ -49,6 +49,9 @@ test-kubernetes: build ## Only those with a real Kubernetes API server
 
 test-capabilities: build ## Only those with the capabilities of the DaemonSet, and with each of them taken away
 	@scripts/test-capabilities.sh $(LAB)
+
+test-manifests: build ## Only those of k8s/: applied to a real Kubernetes API server, and its configurations checked
+	@scripts/test-manifests.sh $(BIN)/debug/synspan
 
 kubernetes: setup ## Build the Kubernetes API server of the tests, once: three to five minutes
 	@scripts/kubernetes.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # lab-kubernetes.sh LAB ARGS...: runs the lab with its pods as objects of a real Kubernetes API server, in cgroups named
 # as containerd names them; the agent has the rights of its own service account and no others. In its environment:
+#   SYNSPAN_LAB_RIGHTS      whose rights below k8s/ the agent has, base without
 #   SYNSPAN_LAB_WITHOUT     a resource to which the agent has no right
 #   SYNSPAN_LAB_PREPARE     a shell command to run when the objects are there
 #   SYNSPAN_LAB_TOKEN       how long the agent's token holds, 1h without
@@ -15,7 +16,13 @@ kubectl=$SYNSPAN_KUBE_KUBECTL control=$ROOT/scripts/kubernetes-control.sh
 # To standard error: the lab's own output is what is looked for.
 "$ROOT/tests/kubernetes/apply.sh" >"$SYNSPAN_KUBE_DIR/objects"
 bash -euc "${SYNSPAN_LAB_PREPARE:-true}" >>"$SYNSPAN_KUBE_DIR/objects"
-sed "/resources: \\[${SYNSPAN_LAB_WITHOUT:-nothing}\\]/d" "$ROOT/tests/kubernetes/rights.yaml" | "$kubectl" apply -f - >/dev/null
+# The account and the rights that k8s/ ships.
+"$kubectl" apply -k "$ROOT/k8s/${SYNSPAN_LAB_RIGHTS:-base}" --dry-run=client -o json | jq --arg without "${SYNSPAN_LAB_WITHOUT:-}" '
+    def without: map(select(.resources != [$without]));
+    .items |= map(select(.kind | IN("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding")))
+    | .items[] |= if .kind != "ClusterRole" then .
+        elif $without != "" and (.rules | without) == .rules then error("the base gives no right to \($without)")
+        else .rules |= without end' | "$kubectl" apply -f - >/dev/null
 "$control" kubeconfig synspan synspan "$SYNSPAN_KUBE_DIR/agent.kubeconfig" "${SYNSPAN_LAB_TOKEN:-1h}" >/dev/null
 # The lab's names of pods are those of their first containers.
 "$kubectl" get pods -A -o json | jq --arg server "${SYNSPAN_KUBE_SERVER#https://}" --arg kubeconfig "$SYNSPAN_KUBE_DIR/agent.kubeconfig" \

@@ -55,7 +55,7 @@ check "hangs: the names are the same" says hangs 'tcp connect +shop/vehicle-cont
 check "hangs: the previous owner's too" says hangs 'previous owner: shop/cart'
 
 # --- What else of the cluster is asked for, where that is wanted.
-outside() { SYNSPAN_LAB_PREPARE='"$ROOT/tests/kubernetes/apply.sh" "$ROOT/tests/kubernetes/extra/outside.yaml"' SYNSPAN_LAB_NAMES_ALL=true SYNSPAN_LAB_SETTINGS='{"services": true}' demo outside; }
+outside() { SYNSPAN_LAB_PREPARE='"$ROOT/tests/kubernetes/apply.sh" "$ROOT/tests/kubernetes/extra/outside.yaml"' SYNSPAN_LAB_NAMES_ALL=true SYNSPAN_LAB_RIGHTS=overlays/services SYNSPAN_LAB_SETTINGS='{"services": true}' demo outside; }
 check "the case runs with Services watched" outside
 check "services: a server outside is known by the Service whose slice names it" says outside '-> shop/telemetry-store '
 check "services: they are watched once" says outside.requests '^ *1 .*watch.services.200$'

@@ -10,7 +10,7 @@ control=$ROOT/scripts/kubernetes-control.sh kubectl=$SYNSPAN_KUBE_KUBECTL user=s
 dir=$SYNSPAN_KUBE_DIR/many
 mkdir "$dir"
 python3 -B "$ROOT/tests/kubernetes/load.py" --nodes "$nodes" --pods "$pods"
-"$kubectl" apply -f "$ROOT/tests/kubernetes/rights.yaml" >/dev/null
+"$kubectl" apply -k "$ROOT/k8s/base" >/dev/null
 "$control" kubeconfig synspan synspan "$dir/kubeconfig" >/dev/null
 
 cgroup=$(awk '$(NF - 2) == "cgroup2" { print $5; exit }' /proc/self/mountinfo)/synspan-many-$$
