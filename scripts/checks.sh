@@ -7,7 +7,7 @@ trap 'rm -rf "$out" "$LOG"' EXIT
 passed=0 failed=0
 export out
 
-# check NAME COMMAND...: runs it, and shows what it said where it fails.
+# check NAME COMMAND...: runs it, and shows the end of what it said where it fails.
 check() {
     local name=$1
     shift
@@ -17,14 +17,15 @@ check() {
     else
         failed=$((failed + 1))
         echo "FAIL  $name"
-        sed 's/^/      /' "$out/said"
+        # And an end to the last line, which jq leaves open.
+        tail -n 60 "$out/said" | cut -c -400 | awk '{ print "      " $0 }'
     fi
 }
 # says FILE PATTERN, says_not FILE PATTERN: of a file in $out; each shows it where it finds it otherwise.
 says() { grep -qE -- "$2" "$out/$1" || { cat "$out/$1" && return 1; }; }
 says_not() { ! grep -qE -- "$2" "$out/$1" || { cat "$out/$1" && return 1; }; }
-# counted: the closing line, and whether nothing failed.
+# counted SUITE: the closing line, and whether nothing failed.
 counted() {
-    echo "$passed passed, $failed failed"
+    echo "$1: $passed passed, $failed failed"
     [ "$failed" = 0 ]
 }

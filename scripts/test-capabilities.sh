@@ -15,7 +15,7 @@ if [ ! -e /sys/kernel/tracing/events ]; then
     exec unshare --mount bash -c 'mount -t tracefs tracefs /sys/kernel/tracing && exec "$0" "$@"' "${BASH_SOURCE[0]}" "$@"
 fi
 
-out=$(mktemp -d)
+. "$ROOT/scripts/checks.sh"
 node=synspan-caps-$$
 cgroup=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)/$node
 agent=
@@ -24,24 +24,9 @@ clean_up() {
     ip netns del "$node" 2>/dev/null || true
     ip netns del "$node-pod" 2>/dev/null || true
     rmdir "$cgroup" 2>/dev/null || true
-    rm -rf "$out"
+    rm -rf "$out" "$LOG"
 }
 trap clean_up EXIT
-passed=0 failed=0
-
-# check NAME COMMAND...
-check() {
-    local name=$1
-    shift
-    if "$@" >"$out/said" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-        tail -n 60 "$out/said" | cut -c -400 | sed 's/^/      /'
-    fi
-}
 
 # A node of one interface, with connection tracking, and a pod that it drops what comes from to port 81.
 mkdir "$cgroup"
@@ -88,8 +73,6 @@ stop() {
     agent=
 }
 # Each says what it looked at where it finds it otherwise.
-says() { grep -qE -- "$2" "$out/$1" || { cat "$out/$1" && return 1; }; }
-says_not() { ! grep -qE -- "$2" "$out/$1" || { cat "$out/$1" && return 1; }; }
 # holds JQ [ARGS...]: what doctor said fits.
 holds() { jq -e "$@" "$out/doctor" >/dev/null || { jq -c . "$out/doctor" && return 1; }; }
 ended() { [ "$status" = "$1" ] || { echo "status $status" && cat "$out/log" && return 1; }; }
@@ -194,5 +177,4 @@ start "$all" auto
 stop TERM
 check "clean --running: with tcx there is nothing to take away, and it says so" says cleaned 'no filter of an agent is here'
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+counted capabilities

@@ -3,26 +3,10 @@
 # was answered by a stale ACK arrives in it whole, as a backend would get it. Needs root, and the lab built.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+. "$ROOT/scripts/checks.sh"
 
 lab=${1:-${CARGO_TARGET_DIR:-$ROOT/target}/debug/lab}
 otelcol=$("$ROOT/scripts/collector.sh")
-out=$(mktemp -d)
-trap 'rm -rf "$out" "$LOG"' EXIT
-passed=0 failed=0
-
-# check NAME COMMAND...
-check() {
-    local name=$1
-    shift
-    if "$@" >"$out/said" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-        sed 's/^/      /' "$out/said"
-    fi
-}
 
 for config in "$ROOT"/otel-collector/pipelines/*.yaml; do
     check "$(basename "$config") is a valid configuration" env SYNSPAN_OUT="$out" "$otelcol" validate --config "$config"
@@ -91,5 +75,4 @@ check "the service graph has the edge from client to server" \
     edge traces_service_graph_request_total vehicle-control account
 check "and that of the attempt that failed" edge traces_service_graph_request_failed_total cart server
 
-echo "collector: $passed passed, $failed failed"
-[ "$failed" = 0 ]
+counted collector

@@ -2,6 +2,7 @@
 # The suite of names under stress, with a real Kubernetes API server: one address handed from pod to pod, thousands of pods
 # elsewhere, a token that is renewed, an API server that hangs, hostile texts, and what is asked of the rest of the cluster.
 # Needs root, and the lab built.
+# shellcheck disable=SC2016 # what is expanded later stands in single quotes
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 . "$ROOT/scripts/checks.sh"
@@ -39,7 +40,6 @@ sed 's/^/      /' "$out/handover"
 
 # --- A token that is renewed while it is used. The first ends after 40 s; the API server, killed and started again, knows
 # it no more; the case runs while the agent comes back.
-# shellcheck disable=SC2016
 renewed='for _ in 1 2 3 4; do sleep 17; "$control" kubeconfig synspan synspan "$SYNSPAN_KUBE_DIR/agent.kubeconfig" 120s; done
     "$control" kill; ("$control" start >/dev/null 2>&1 &)'
 token() { SYNSPAN_LAB_TOKEN=40s demo token --first "$renewed"; }
@@ -49,13 +49,15 @@ check "token: the previous owner's too" says token 'previous owner: shop/cart'
 check "token: none that has ended was used" says_not token.all '401$'
 
 # --- An API server that takes connections and answers nothing.
-# shellcheck disable=SC2016
 check "the case runs while the API server hangs" demo hangs --first '"$control" pause; (sleep 8; "$control" resume) >/dev/null 2>&1 &'
 check "hangs: the names are the same" says hangs 'tcp connect +shop/vehicle-control'
 check "hangs: the previous owner's too" says hangs 'previous owner: shop/cart'
 
 # --- What else of the cluster is asked for, where that is wanted.
-outside() { SYNSPAN_LAB_PREPARE='"$ROOT/tests/kubernetes/apply.sh" "$ROOT/tests/kubernetes/extra/outside.yaml"' SYNSPAN_LAB_NAMES_ALL=true SYNSPAN_LAB_RIGHTS=overlays/services SYNSPAN_LAB_SETTINGS='{"services": true}' demo outside; }
+outside() {
+    local -x SYNSPAN_LAB_PREPARE='"$ROOT/tests/kubernetes/apply.sh" "$ROOT/tests/kubernetes/extra/outside.yaml"'
+    SYNSPAN_LAB_NAMES_ALL=true SYNSPAN_LAB_RIGHTS=overlays/services SYNSPAN_LAB_SETTINGS='{"services": true}' demo outside
+}
 check "the case runs with Services watched" outside
 check "services: a server outside is known by the Service whose slice names it" says outside '-> shop/telemetry-store '
 check "services: they are watched once" says outside.requests '^ *1 .*watch.services.200$'
@@ -76,11 +78,10 @@ check "hostile: the name is there, with no escape and no line of its own" says h
 check "hostile: nothing that a terminal obeys is printed" says_not hostile $'\x1b|\x07|\u202e'
 
 # --- Many pods.
-# shellcheck disable=SC2016
 many() {
     "$ROOT/scripts/with-kubernetes.sh" bash -euo pipefail -c '"$ROOT/tests/kubernetes/many-pods.sh" "$agent" >"$out/many"' || { cat "$out/many" && return 1; }
 }
 check "5,000 pods on 50 nodes: one list, one watch, this node's pods alone, under 8 MiB" many
 sed 's/^/      /' "$out/many"
 
-counted
+counted identity

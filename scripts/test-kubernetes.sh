@@ -3,27 +3,11 @@
 # no more than it says, and each of those rights is needed. Needs root, and the lab built.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+. "$ROOT/scripts/checks.sh"
 
 lab=${1:-${CARGO_TARGET_DIR:-$ROOT/target}/debug/lab}
 "$ROOT/scripts/kubernetes.sh" >/dev/null
-out=$(mktemp -d)
-trap 'rm -rf "$out" "$LOG"' EXIT
-passed=0 failed=0
-export lab out ROOT
-
-# check NAME COMMAND...
-check() {
-    local name=$1
-    shift
-    if "$@" >"$out/said" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-        sed 's/^/      /' "$out/said"
-    fi
-}
+export lab ROOT
 
 # run NAME [RESOURCE [ACTION]]: the case, with the service account's rights but for those to one resource, and something
 # done to the API server as soon as the agent watches and has asked what else it needs.
@@ -47,9 +31,6 @@ run() {
         return 1
     }
 }
-# Each says what it looked at where it finds it otherwise.
-says() { grep -qE -- "$2" "$out/$1" || { cat "$out/$1" && return 1; }; }
-says_not() { ! grep -qE -- "$2" "$out/$1" || { cat "$out/$1" && return 1; }; }
 # asks FILE VERB RESOURCE CODE TIMES
 asks() {
     awk -v verb="$2" -v resource="$3" -v code="$4" '$3 == verb && $4 == resource && $5 == code { n += $1 } END { print n + 0 }' \
@@ -63,6 +44,7 @@ check "nothing is refused with the rights there are" says_not whole.requests '40
 check "pods are asked for once, in one watch that streams the list" asks whole watch pods 200 1
 check "and are never listed besides" asks whole list pods 200 0
 check "the node is asked for once" asks whole get nodes 200 1
+check "the other nodes are listed once" asks whole list nodes 200 1
 check "the cluster's namespace is asked for once" asks whole get namespaces 200 1
 check "the ReplicaSet whose Deployment no name tells is asked for once" asks whole get replicasets 200 1
 
@@ -90,5 +72,4 @@ check "replicasets: the pod whose Deployment no name tells has the ReplicaSet's"
     says no-replicasets 'previous owner: shop/cart-7b8d5f9c66,'
 check "replicasets: and only that one" says no-replicasets 'tcp connect +shop/vehicle-control '
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+counted kubernetes

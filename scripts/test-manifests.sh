@@ -10,25 +10,8 @@ set -euo pipefail
 synspan=$(realpath -- "${1:-${CARGO_TARGET_DIR:-$ROOT/target}/debug/synspan}")
 otelcol=$("$ROOT/scripts/collector.sh")
 [ -n "${SYNSPAN_KUBE_DIR:-}" ] || exec "$ROOT/scripts/with-kubernetes.sh" "${BASH_SOURCE[0]}" "$synspan"
-out=$(mktemp -d)
-trap 'rm -rf "$out" "$LOG"' EXIT
-passed=0 failed=0
+. "$ROOT/scripts/checks.sh"
 kubectl() { "$SYNSPAN_KUBE_KUBECTL" "$@"; }
-
-# check NAME COMMAND...
-check() {
-    local name=$1
-    shift
-    if "$@" >"$out/said" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-        # And an end to the last line, which jq leaves open.
-        awk '{ print "      " $0 }' "$out/said"
-    fi
-}
 
 # A copy, beside which kustomizations of a user's own lie, one for each component.
 cp -r "$ROOT/k8s" "$out/k8s"
@@ -289,5 +272,4 @@ for overlay in node-collector gateway-collector; do
     check "$overlay: and on an IPv6 address" takes "$overlay" ::1
 done
 
-echo "manifests: $passed passed, $failed failed"
-[ "$failed" = 0 ]
+counted manifests

@@ -57,6 +57,9 @@ pub struct Times {
     pub terminating: Option<Mono>,
     /// From when on events may have been missed, if this is part of a new list.
     pub gap: Option<Mono>,
+    /// The highest index of an interface in the node's network namespace at this time: the kernel counts them upwards,
+    /// so a pod that has its address by now has none above.
+    pub newest_link: Option<u32>,
 }
 
 /// The pods of a node; those of the others too, where the whole cluster is watched.
@@ -76,6 +79,8 @@ pub struct Registry {
 struct Entry {
     pod: Pod,
     gone: bool,
+    /// Its interface is none above this.
+    newest_link: Option<u32>,
     netns: Vec<u64>,
     ifindexes: Vec<u32>,
     ready: Vec<(Option<Arc<str>>, Arc<Identity>)>,
@@ -136,19 +141,22 @@ impl Registry {
         if let Some(alias) = &pod.cgroup_uid {
             self.by_cgroup_uid.insert(Arc::clone(alias), Arc::clone(&uid));
         }
+        let newest_link = times.newest_link.filter(|_| !holds.is_empty());
         match self.pods.get_mut(&uid) {
             Some(entry) => {
                 if entry.gone {
                     entry.gone = false;
                     self.gone.retain(|gone| *gone != uid);
                 }
+                if entry.pod.addresses != pod.addresses {
+                    entry.newest_link = newest_link;
+                }
                 entry.pod = pod;
                 entry.ready.clear();
             }
             None => {
-                let places = (Vec::new(), Vec::new());
-                self.pods
-                    .insert(uid, Entry { pod, gone: false, netns: places.0, ifindexes: places.1, ready: Vec::new() });
+                let (netns, ifindexes, ready) = (Vec::new(), Vec::new(), Vec::new());
+                self.pods.insert(uid, Entry { pod, gone: false, newest_link, netns, ifindexes, ready });
             }
         }
     }
@@ -231,10 +239,16 @@ impl Registry {
         }
         let Some(address) = place.address.map(|address| address.to_canonical()) else { return Answer::Unknown };
         let pods = &self.pods;
-        // A pod that is known by another network namespace is not in this one.
+        // A pod that is known by another network namespace or interface is not at this one, nor at one that was made when
+        // it had its address already: what the API says of an end may come late.
         let fits = |uid: &str| {
-            let known = pods.get(uid).map_or(&[][..], |entry| &entry.netns);
-            place.netns == 0 || known.is_empty() || known.contains(&place.netns)
+            let Some(entry) = pods.get(uid) else { return true };
+            let netns = place.netns == 0 || entry.netns.is_empty() || entry.netns.contains(&place.netns);
+            let link = place.ifindex.is_none_or(|index| {
+                let newer = entry.newest_link.is_some_and(|newest| index > newest);
+                if entry.ifindexes.is_empty() { !newer } else { entry.ifindexes.contains(&index) }
+            });
+            netns && link
         };
         match self.tenures.holder(address, at, fits) {
             Held::By(uid) => {

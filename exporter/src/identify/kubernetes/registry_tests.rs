@@ -173,6 +173,23 @@ fn a_pod_of_another_node_is_known_by_its_address_as_that_nodes() {
 }
 
 #[test]
+fn an_interface_that_cannot_be_a_pods_rules_it_out_though_it_has_the_address_still() {
+    let mut registry = registry();
+    let at_link = |index| Place { ifindex: Some(index), ..by_address("10.0.0.1") };
+    // Its address was told when interface 7 was the newest.
+    let times = Times { started: Some(at(10)), newest_link: Some(7), ..Times::default() };
+    registry.apply(read(object(A, 1, "10.0.0.1")), times, at(10));
+    assert_eq!(registry.at(at_link(8), at(20)), Answer::Later(None), "made later: the next holder's");
+    assert_eq!(uid(registry.at(at_link(6), at(20))).as_deref(), Some(A));
+    assert_eq!(registry.at(at_link(7), at(21)), Answer::Later(None), "it was seen at another");
+    // The API tells of the next one, late: its interface was there before.
+    let times = Times { started: Some(at(15)), newest_link: Some(8), ..Times::default() };
+    registry.apply(read(object(B, 2, "10.0.0.1")), times, at(22));
+    assert_eq!(uid(registry.at(at_link(8), at(22))).as_deref(), Some(B));
+    assert_eq!(uid(registry.at(at_link(6), at(22))).as_deref(), Some(A));
+}
+
+#[test]
 fn a_static_pod_is_known_by_the_hash_in_its_cgroup() {
     let mut registry = registry();
     let hash = "0123456789abcdef0123456789abcdef";

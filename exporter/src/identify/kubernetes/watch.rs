@@ -74,6 +74,7 @@ pub async fn run(client: Client, options: Options, kept: Kept, now: fn() -> Mono
         gap: None,
         told: now(),
         owners_told: true,
+        link_at_list: None,
     };
     let of_node = format!("spec.nodeName={}", options.node);
     let fields = (!options.cluster_pods).then_some(&*of_node);
@@ -102,6 +103,8 @@ struct Watch<'a> {
     told: Mono,
     /// Whether ReplicaSets may be asked for.
     owners_told: bool,
+    /// The highest index of an interface, while a list is being received.
+    link_at_list: Option<u32>,
 }
 
 impl Follower<api::Pod> for Watch<'_> {
@@ -110,6 +113,7 @@ impl Follower<api::Pod> for Watch<'_> {
         match event {
             Event::Init => {
                 self.gap = Some(self.told);
+                self.link_at_list = None;
                 self.listed.clear();
             }
             Event::InitApply(pod) => self.apply(&pod, now),
@@ -172,8 +176,23 @@ impl Watch<'_> {
             networked: pod.networked.map(|networked| monotonic(networked, now)),
             terminating: pod.terminating.map(|asked| monotonic(asked, now)),
             gap: self.gap,
+            newest_link: self.newest_link(&pod),
         };
         locked(self.registry).apply(pod, times, now);
+    }
+
+    /// The highest index of an interface as a pod's address is told; read once for a list.
+    fn newest_link(&mut self, pod: &Pod) -> Option<u32> {
+        if pod.addresses.is_empty() || &*pod.node != self.options.node {
+            return None;
+        }
+        if self.gap.is_some() && self.link_at_list.is_some() {
+            return self.link_at_list;
+        }
+        let links = nix::net::if_::if_nameindex().ok()?;
+        let newest = links.iter().map(|link| link.index()).max();
+        self.link_at_list = newest.filter(|_| self.gap.is_some());
+        newest
     }
 
     /// Asks for the owners of ReplicaSets whose names do not tell them, of this node's pods.
