@@ -83,6 +83,9 @@ pub fn measure(args: &BenchArgs, agent: &Path) -> Result<Vec<String>> {
     line("user mode", figures.user_without_us, figures.user_with_us, figures.user_added_us);
     let path = args.report.with_file_name("identity.json");
     let text = serde_json::to_string_pretty(&figures).map_err(std::io::Error::from).context("write the figures")?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).context(format_args!("make {}", folder.display()))?;
+    }
     std::fs::write(&path, text + "\n").context(format_args!("write {}", path.display()))?;
     println!("written to {}", path.display());
     let over = figures.kernel_added_us >= MOST_US;
