@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .arg("--target-dir")
         .arg(&target_dir)
         .env("PATH", &path)
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Clinker=bpf-linker\x1f-Clink-arg=--btf\x1f-Cdebuginfo=2");
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(root).join("\x1f"));
     let status = cargo.status().map_err(|e| format!("cannot run {cargo:?}: {e}"))?;
     if !status.success() {
         return Err(format!("building the eBPF programs failed ({status}): {cargo:?}").into());
@@ -73,12 +73,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The compiler's flags for the object. Sources have the same names in its debug information wherever they
+/// lie, so that no path of this machine is in the program and the same sources give the same bytes.
+fn flags(root: &Path) -> Vec<String> {
+    let mut flags: Vec<String> = ["-Clinker=bpf-linker", "-Clink-arg=--btf", "-Cdebuginfo=2"].map(str::to_owned).into();
+    flags.push(format!("--remap-path-prefix={}=/synspan", root.display()));
+    let registries = cargo_home().and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    for registry in registries.into_iter().flatten().flatten() {
+        flags.push(format!("--remap-path-prefix={}=/crates", registry.path().display()));
+    }
+    flags
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    home.or_else(|| env::var_os("HOME").map(|h| Path::new(&h).join(".cargo")))
+}
+
 /// PATH, with ~/.cargo/bin at its end: bpf-linker is often there and the directory is often not on PATH.
 fn search_path() -> Result<OsString, Box<dyn Error>> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| env::var_os("HOME").map(|h| Path::new(&h).join(".cargo")));
-    Ok(env::join_paths(env::split_paths(&path).chain(home.map(|h| h.join("bin"))))?)
+    Ok(env::join_paths(env::split_paths(&path).chain(cargo_home().map(|h| h.join("bin"))))?)
 }
 
 fn find_program(path: &OsStr, name: &str) -> bool {
