@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences clean-lab
+.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -94,6 +94,9 @@ causes: setup ## Make docs/causes.md from the table of causes
 
 licences: setup ## Check that every dependency's licence is on the list
 	@scripts/licences.sh
+
+static: ## The program as one static file in target/static/ARCH: make static ARGS=arm64 for another architecture
+	@scripts/static.sh $(ARGS)
 
 clean-lab: ## Take away what an interrupted lab left behind
 	@if [ -x $(LAB) ]; then $(LAB) clean; elif [ -x $(BIN)/release/lab ]; then $(BIN)/release/lab clean; \

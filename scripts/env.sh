@@ -6,12 +6,15 @@ RUST_MIN=1.95
 # The linker of the eBPF object, and the LLVM that Debian's rustc is made with.
 BPF_LINKER_VERSION=0.13.0
 LLVM_MAJOR=22
+# What makes the list of what is in the program, and what asks for advisories about it.
+CARGO_CYCLONEDX_VERSION=0.5.9
+CARGO_AUDIT_VERSION=0.22.2
 # The Go that builds the Collector and the API server for the tests, as the module proxy serves Go itself. The sums are those of the
 # checksum database; a toolchain with another sum is refused.
 GO_VERSION=1.26.8
 GO_SUM_amd64=h1:ZOmGe1OnfREDMIdb1Qi4G9JSuDPBLGExZMQ4nis1RXM=
 GO_SUM_arm64=h1:sYL/O6MqS68ML0kjsQ36WoYIpJqkw60TxizWUYUKQMc=
-export RUST_MIN BPF_LINKER_VERSION LLVM_MAJOR GO_VERSION GO_SUM_amd64 GO_SUM_arm64
+export CARGO_CYCLONEDX_VERSION CARGO_AUDIT_VERSION RUST_MIN BPF_LINKER_VERSION LLVM_MAJOR GO_VERSION GO_SUM_amd64 GO_SUM_arm64
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/synspan
@@ -45,6 +48,18 @@ at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; 
 
 # rust_version PROGRAM: "1.95.0" of a cargo or rustc, or nothing.
 rust_version() { "$1" --version 2>/dev/null | awk 'NR == 1 { print $2 }'; }
+
+# own_arch: what Debian calls this machine's architecture, of those that synspan is built for.
+own_arch() {
+    case $(uname -m) in
+        x86_64) echo amd64 ;;
+        aarch64) echo arm64 ;;
+        *) die "synspan's program and image are built on x86_64 and aarch64; this is $(uname -m)" ;;
+    esac
+}
+
+# crate_version: synspan's own version, which the image has too.
+crate_version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml"; }
 
 # find_cargo: prints the cargo to use: the one on PATH if it is new enough, else Debian's. Fails if there is none.
 find_cargo() {

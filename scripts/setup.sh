@@ -4,11 +4,15 @@
 #
 #   setup.sh          the compilers, the eBPF linker, and the lab's tools
 #   setup.sh --lint   and what checks the code: clippy, rustfmt, shellcheck
+#   setup.sh --build  only what builds the agent
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 
-lint=
-[ "${1:-}" != --lint ] || lint=1
+lint="" kind=""
+case "${1:-}" in
+    --lint) lint=1 kind=-lint ;;
+    --build) kind=-build ;;
+esac
 
 # The tools that building and the lab call, whatever they were installed by.
 tools=(python3 clang-22 cc c++ pkg-config jq ip tc nft conntrack tcpdump bpftool tcplife tcpstates sysctl nsenter bpf-linker)
@@ -17,6 +21,10 @@ tools=(python3 clang-22 cc c++ pkg-config jq ip tc nft conntrack tcpdump bpftool
 # What Debian 12 calls them. The compiler's packages come on top, unless rustup has all that is needed.
 packages=(python3 clang-22 ca-certificates gcc g++ libc6-dev pkg-config jq iproute2 nftables iptables conntrack tcpdump bpftool libbpf-tools
     procps util-linux)
+if [ "$kind" = -build ]; then
+    tools=(cc c++ pkg-config bpf-linker)
+    packages=(ca-certificates gcc g++ libc6-dev pkg-config)
+fi
 debian_rust=(rustc-web cargo-web libstd-rust-web-dev-bpf)
 llvm=("llvm-$LLVM_MAJOR-dev" "libpolly-$LLVM_MAJOR-dev" zlib1g-dev libzstd-dev)
 
@@ -33,7 +41,7 @@ has_lints() {
 
 # The stamp says that this very script, with these very pins, was through once; the check below, that what it
 # installed is still there.
-stamp=$CACHE/setup${lint:+-lint}.$(cat "$ROOT/scripts/setup.sh" "$ROOT/scripts/env.sh" | sha256sum | cut -c 1-16)
+stamp=$CACHE/setup$kind.$(cat "$ROOT/scripts/setup.sh" "$ROOT/scripts/env.sh" | sha256sum | cut -c 1-16)
 if [ -e "$stamp" ] && [ -z "$(lacking)" ]; then
     exit 0
 fi
