@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static clean-lab
+.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static image-root image test-image clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -33,7 +33,7 @@ demo-collector: build ## The same, and what an OpenTelemetry Collector received
 demo-kubernetes: build ## The same, with names from a real Kubernetes API server
 	@scripts/demo-kubernetes.sh $(LAB) $(ARGS)
 
-test: test-rust test-capabilities test-collector test-manifests test-kubernetes ## All tests: unit, lab scenarios (root), with a real Collector, with a real API server
+test: test-rust test-capabilities test-collector test-manifests test-kubernetes test-image ## All tests: unit, lab scenarios (root), with a real Collector, with a real API server, the image
 
 test-rust: build
 	$(CARGO) test --workspace --exclude synspan-ebpf --locked
@@ -52,6 +52,9 @@ test-capabilities: build ## Only those with the capabilities of the DaemonSet, a
 
 test-manifests: build ## Only those of k8s/: applied to a real Kubernetes API server, and its configurations checked
 	@scripts/test-manifests.sh $(BIN)/debug/synspan
+
+test-image: build ## Only those of the static program and the image's contents
+	@scripts/test-image.sh $(LAB)
 
 kubernetes: setup ## Build the Kubernetes API server of the tests, once: three to five minutes
 	@scripts/kubernetes.sh
@@ -83,7 +86,7 @@ lint: ## Formatting, clippy with and without default features, shellcheck; all w
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --exclude synspan-ebpf --all-targets --locked -- -D warnings
 	$(CARGO) clippy --package synspan --no-default-features --all-targets --locked -- -D warnings
-	shellcheck -x -P SCRIPTDIR scripts/*.sh tests/kubernetes/*.sh .ci/run
+	shellcheck -x -P SCRIPTDIR scripts/*.sh tests/kubernetes/*.sh tests/image/*.sh .ci/run
 
 doc: setup ## The code's reference in target/doc; broken links are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --exclude synspan-ebpf --no-deps --document-private-items --locked
@@ -97,6 +100,12 @@ licences: setup ## Check that every dependency's licence is on the list
 
 static: ## The program as one static file in target/static/ARCH: make static ARGS=arm64 for another architecture
 	@scripts/static.sh $(ARGS)
+
+image-root: ## All that is in the container image, in target/image/ARCH; ARGS=arm64
+	@scripts/image-root.sh $(ARGS)
+
+image: ## The container image, by podman, buildah or docker; ARGS="amd64 arm64"
+	@scripts/image.sh $(ARGS)
 
 clean-lab: ## Take away what an interrupted lab left behind
 	@if [ -x $(LAB) ]; then $(LAB) clean; elif [ -x $(BIN)/release/lab ]; then $(BIN)/release/lab clean; \
