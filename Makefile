@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static image-root image test-image clean-lab
+.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static image-root image sbom audit test-image clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -106,6 +106,12 @@ image-root: ## All that is in the container image, in target/image/ARCH; ARGS=ar
 
 image: ## The container image, by podman, buildah or docker; ARGS="amd64 arm64"
 	@scripts/image.sh $(ARGS)
+
+sbom: ## What the program is made of, as CycloneDX in target/sbom; ARGS=arm64
+	@scripts/sbom.sh $(ARGS)
+
+audit: ## Whether there are advisories about a version in Cargo.lock; AUDIT_DB=DIR where the database cannot be fetched
+	@AUDIT_DB="$(AUDIT_DB)" scripts/audit.sh
 
 clean-lab: ## Take away what an interrupted lab left behind
 	@if [ -x $(LAB) ]; then $(LAB) clean; elif [ -x $(BIN)/release/lab ]; then $(BIN)/release/lab clean; \
