@@ -9,23 +9,8 @@ usual=$(dirname "$lab")/synspan
 [ "$(id -u)" = 0 ] || die "this needs root"
 "$ROOT/scripts/collector.sh" >/dev/null
 root=$("$ROOT/scripts/image-root.sh")
-out=$(mktemp -d)
-trap 'rm -rf "$out" "$LOG"' EXIT
-passed=0 failed=0
+. "$ROOT/scripts/checks.sh"
 
-# check NAME COMMAND...
-check() {
-    local name=$1
-    shift
-    if "$@" >"$out/said" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-        sed 's/^/      /' "$out/said"
-    fi
-}
 # in_image [ARGS]: as the container.
 in_image() { "$ROOT/scripts/in-image.sh" "$root" "$@"; }
 # alone COMMAND...: in a network namespace of its own, whose loopback is up.
@@ -94,5 +79,4 @@ printf '%s\n' '#!/bin/sh' "SYNSPAN_VOLUMES=/run/synspan-lab exec '$ROOT/scripts/
 chmod +x "$out/agent"
 check "the case, seen from the container" "$lab" run reuse-never-closed --agent "$out/agent"
 
-echo "image: $passed passed, $failed failed"
-[ "$failed" = 0 ]
+counted image
