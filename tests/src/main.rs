@@ -289,7 +289,7 @@ fn jobs(scenarios: &[Scenario], times: usize, only: Option<Family>) -> Vec<Job> 
     for _ in 0..times {
         for scenario in scenarios {
             let families = scenario.families.iter().filter(|&&family| only.is_none_or(|only| only == family));
-            jobs.extend(families.map(|&family| Job { scenario: scenario.name.clone(), family }));
+            jobs.extend(families.map(|&family| Job { scenario: scenario.name.clone(), family, alone: scenario.alone }));
         }
     }
     jobs

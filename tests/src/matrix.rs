@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn result(scenario: &str, wrong: &[&str], judged: Vec<Judged>) -> (Job, Report) {
-        let job = Job { scenario: scenario.into(), family: Family::V4 };
+        let job = Job { scenario: scenario.into(), family: Family::V4, alone: false };
         (job, Report { wrong: wrong.iter().map(|&text| text.into()).collect(), judged })
     }
 

@@ -55,6 +55,8 @@ pub struct Job {
     pub scenario: String,
     /// With which family.
     pub family: Family,
+    /// Whether nothing else may run beside it.
+    pub alone: bool,
 }
 
 /// How the suite runs.
@@ -72,14 +74,27 @@ pub struct Options {
     pub parallel: usize,
 }
 
-/// Runs jobs, some at the same time: most of their time is waiting. Tells of each as it ends.
+/// Runs jobs, some at the same time: most of their time is waiting; then those that want to be alone, one after the
+/// other. Tells of each as it ends.
 ///
 /// The jobs' processes are started by the threads that wait for them, since a child dies with its thread.
 pub fn run(jobs: Vec<Job>, options: &Options, told: impl Fn(&Job, &Report, Duration) + Sync) -> Vec<(Job, Report)> {
+    let (alone, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.alone);
+    let mut results = side_by_side(together, options.parallel.max(1), options, &told);
+    results.extend(side_by_side(alone, 1, options, &told));
+    results
+}
+
+fn side_by_side(
+    jobs: Vec<Job>,
+    parallel: usize,
+    options: &Options,
+    told: &(impl Fn(&Job, &Report, Duration) + Sync),
+) -> Vec<(Job, Report)> {
     let queue = Mutex::new(VecDeque::from(jobs));
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..options.parallel.max(1) {
+        for _ in 0..parallel {
             scope.spawn(|| {
                 loop {
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -161,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_table_counts_and_gives_the_first_reason() {
-        let job = |scenario: &str, family| Job { scenario: scenario.into(), family };
+        let job = |scenario: &str, family| Job { scenario: scenario.into(), family, alone: false };
         let wrong = |text: &str| Report { wrong: vec![text.into()], judged: Vec::new() };
         let results = [
             (job("reuse", Family::V4), Report { wrong: Vec::new(), judged: Vec::new() }),

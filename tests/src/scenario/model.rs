@@ -31,6 +31,9 @@ pub struct Scenario {
     /// this one waits for the kernel to give up.
     #[serde(default)]
     pub impatient_too: bool,
+    /// Whether nothing else may run beside it: it needs all CPUs at a moment, or changes what all namespaces share.
+    #[serde(default)]
+    pub alone: bool,
     /// What to build.
     pub topology: Topology,
     /// What to do, in turn.
