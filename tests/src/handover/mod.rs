@@ -135,7 +135,7 @@ impl Relay<'_> {
     fn hand_on(&mut self, times: usize) -> Result<()> {
         for turn in 0..=times {
             // Pairs of turns, so that each order is tried with and without a process in sight.
-            let (order, seen) = (ORDERS[turn % ORDERS.len()], turn / ORDERS.len() % 2 == 0);
+            let (order, seen) = (ORDERS[turn % ORDERS.len()], (turn / ORDERS.len()).is_multiple_of(2));
             self.turn(order, seen)?;
         }
         Ok(())

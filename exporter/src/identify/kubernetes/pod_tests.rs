@@ -83,8 +83,7 @@ fn the_order_of_names_is_environment_annotation_label_owner() {
 fn a_pod_surely_has_its_address_a_second_after_what_the_first_container_says() {
     let mut object = object();
     assert_eq!(pod(object.clone(), RULES).networked, None);
-    let started = |at: &str| json!({"running": {"startedAt": at}});
-    object["status"]["containerStatuses"][0]["state"] = started("2026-11-24T12:00:09Z");
+    object["status"]["containerStatuses"][0]["state"] = json!({"running": {"startedAt": "2026-11-24T12:00:09Z"}});
     object["status"]["containerStatuses"][1]["state"] = json!({"waiting": {"reason": "CrashLoopBackOff"}});
     assert_eq!(pod(object.clone(), RULES).networked, Some(1_795_521_610));
     object["status"]["conditions"] = json!([
