@@ -9,8 +9,8 @@ use super::attempt::SnatFact;
 use crate::capture::observation::{ConntrackState, Mono, SnatPorts};
 use crate::capture::tuple::Endpoint;
 
-/// Samples of connection tracking remembered: about two minutes of them.
-const SAMPLES: usize = 128;
+/// Samples kept: each drop asks for one, 500 a second at most, and an attempt is judged some seconds after its drop.
+const SAMPLES: usize = 2_048;
 /// How long after a drop a sample still speaks of it.
 const AFTER: Duration = Duration::from_secs(2);
 /// How long before.
