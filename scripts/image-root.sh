@@ -7,6 +7,7 @@
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 cd "$ROOT"
+umask 022
 
 arch=${1:-$(own_arch)}
 target=${CARGO_TARGET_DIR:-$ROOT/target}
