@@ -22,6 +22,7 @@ check() {
 }
 # advisory DATABASE CRATE PATCHED [INFORMATIONAL]
 advisory() {
+    local kind=${4:+informational = \"$4\"}
     mkdir -p "$work/$1/crates/$2"
     cat >"$work/$1/crates/$2/RUSTSEC-2026-9999.md" <<END
 \`\`\`toml
@@ -29,7 +30,7 @@ advisory() {
 id = "RUSTSEC-2026-9999"
 package = "$2"
 date = "2026-01-01"
-${4:+informational = "$4"}
+$kind
 
 [versions]
 patched = ["$3"]
@@ -50,11 +51,11 @@ advisory unmaintained aya '>= 99.0.0' unmaintained
 mkdir -p "$work/empty/crates" "$work/nothing"
 
 check "an empty database: nothing is said against the crates" 0 'Scanning Cargo.lock' "$work/empty"
-check "an advisory about a version in Cargo.lock fails, and names it" 1 'RUSTSEC-2026-9999' "$work/hit"
-check "the crate and its version are named" 1 "aya" "$work/hit"
+check "an advisory about a version in Cargo.lock fails, and names it" 1 'ID: +RUSTSEC-2026-9999' "$work/hit"
+check "the crate and its version are named" 1 "^Crate: +aya" "$work/hit"
 check "one that is mended in that version does not" 0 'Scanning Cargo.lock' "$work/old"
-check "one that calls it unsound does" 1 'RUSTSEC-2026-9999' "$work/unsound"
-check "one that calls it unmaintained is shown only" 0 'RUSTSEC-2026-9999' "$work/unmaintained"
+check "one that calls it unsound does" 1 'ID: +RUSTSEC-2026-9999' "$work/unsound"
+check "one that calls it unmaintained is shown only" 0 'ID: +RUSTSEC-2026-9999' "$work/unmaintained"
 check "a folder that is no database is said to be none" 1 'no checkout of the RustSec advisory database' "$work/nothing"
 
 echo "audit: $passed passed, $failed failed"
