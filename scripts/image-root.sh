@@ -2,8 +2,7 @@
 # image-root.sh [ARCH [DIR]]: makes the root folder of the container image, all that is in it, for amd64 or arm64 (this
 # machine's without it), and prints where it is: target/image/ARCH, or DIR. The image's build calls this very script.
 #
-# The same source, compilers and packages give the same bytes; SOURCE_DATE_EPOCH is the time of all files, the last
-# commit's without it.
+# SOURCE_DATE_EPOCH is the time of all files, the last commit's without it.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 cd "$ROOT"

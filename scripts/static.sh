@@ -3,8 +3,7 @@
 # arm64; without it, this machine's. The other one is cross-compiled.
 #
 # It is linked with glibc's static library, which resolves names by /etc/hosts and DNS on its own. No path of this
-# machine is in it, and the same source and compilers give the same bytes. Beside it lies synspan.debug: symbols and
-# lines for backtraces and profiles.
+# machine is in it. Beside it lies synspan.debug: symbols and lines for backtraces and profiles.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 cd "$ROOT"
