@@ -10,7 +10,8 @@ cd "$ROOT"
 audit=$(scripts/tool.sh cargo-audit "$CARGO_AUDIT_VERSION" --no-default-features)
 args=(audit --file Cargo.lock --deny unsound --color never)
 if [ -n "${AUDIT_DB:-}" ]; then
-    [ -d "$AUDIT_DB/crates" ] || die "AUDIT_DB=$AUDIT_DB is no checkout of the RustSec advisory database: it has no folder crates/"
+    [ -d "$AUDIT_DB/crates" ] ||
+        die "AUDIT_DB=$AUDIT_DB is no checkout of the RustSec advisory database: it has no folder crates/"
     # A folder named by the user is never fetched into.
     args+=(--db "$AUDIT_DB" --no-fetch)
 else
@@ -19,8 +20,8 @@ fi
 code=0
 "$audit" "${args[@]}" 2>"$LOG" || code=$?
 if [ -z "${AUDIT_DB:-}" ] && grep -qE "couldn't fetch advisory database|git operation failed" "$LOG"; then
-    die "the RustSec advisory database could not be fetched: run this with network access to its git repository, or name" \
-        "a checkout of it: make audit AUDIT_DB=DIR"
+    die "the RustSec advisory database could not be fetched: run this with network access to its git repository," \
+        "or name a checkout of it: make audit AUDIT_DB=DIR"
 fi
 cat "$LOG" >&2
 exit "$code"

@@ -36,11 +36,13 @@ trap 'rm -rf "$work" "$LOG"' EXIT
 mkdir -p "$work"/{lists,archives}/partial "$work"/{debs,root}
 # An apt of its own for that architecture: the system's sources and keys, and nothing else of the system's.
 foreign=(-q -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o Dir::State::Status=/dev/null
-    -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work" -o Acquire::Languages=none -o APT::Sandbox::User="$(id -un)")
-(cd "$work/debs" && apt-get "${foreign[@]}" update && apt-get "${foreign[@]}" download "${packages[@]}") >"$LOG" 2>&1 || {
+    -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work" -o Acquire::Languages=none
+    -o APT::Sandbox::User="$(id -un)")
+cd "$work/debs"
+{ apt-get "${foreign[@]}" update && apt-get "${foreign[@]}" download "${packages[@]}"; } >"$LOG" 2>&1 || {
     tail -n 20 "$LOG" >&2
-    die "the packages of $arch could not be fetched; the last lines are above. Where a version is no longer served," \
-        "update this system's (apt-get update, apt-get install --only-upgrade ${packages[*]%%=*})"
+    die "the packages of $arch could not be fetched; the last lines are above. Where a version is no longer" \
+        "served, update this system's (apt-get update, apt-get install --only-upgrade ${packages[*]%%=*})"
 }
 for deb in "$work"/debs/*.deb; do dpkg-deb --extract "$deb" "$work/root"; done
 mv "$work/root" "$out"

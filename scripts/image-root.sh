@@ -30,7 +30,8 @@ scripts/notices.sh "$arch" >"$work/usr/share/doc/synspan/THIRD-PARTY"
 # company's own, which an image must not trust.
 bundle=$work/etc/ssl/certs/ca-certificates.crt
 for certificate in /usr/share/ca-certificates/mozilla/*.crt; do
-    [ -r "$certificate" ] || die "there are no certificates in /usr/share/ca-certificates/mozilla: apt install ca-certificates"
+    [ -r "$certificate" ] ||
+        die "there are no certificates in /usr/share/ca-certificates/mozilla: apt install ca-certificates"
     cat "$certificate"
 done >"$bundle"
 chmod 644 "$bundle" "$work/usr/share/doc/synspan/THIRD-PARTY"

@@ -21,7 +21,9 @@ trap - EXIT
     mkdir -p /mnt/proc /mnt/sys /mnt/dev "${volumes[@]/#//mnt}"
     mount --rbind /proc /mnt/proc
     mount --rbind /sys /mnt/sys
-    while read -r place; do mount -o remount,bind,ro "$place"; done < <(awk '$2 ~ "^/mnt/sys(/|$)" { print $2 }' /proc/mounts)
+    while read -r place; do
+        mount -o remount,bind,ro "$place"
+    done < <(awk '$2 ~ "^/mnt/sys(/|$)" { print $2 }' /proc/mounts)
     mount -t tmpfs -o mode=755 dev /mnt/dev
     for device in null zero full random urandom; do
         : >"/mnt/dev/$device"

@@ -42,9 +42,10 @@ while IFS='|' read -r name version licence; do
     what="$name $version"
     files=()
     for folder in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$name-$version"; do
-        [ -f "$folder/Cargo.toml" ] || die "the source of $name $version is not in cargo's registry: cargo fetch --locked"
-        mapfile -t files < <(find "$folder" -maxdepth 1 -type f | grep -iE '/(licen[sc]e|copying|copyright|notice|unlicense)[^/]*$' |
-            LC_ALL=C sort)
+        [ -f "$folder/Cargo.toml" ] ||
+            die "the source of $name $version is not in cargo's registry: cargo fetch --locked"
+        mapfile -t files < <(find "$folder" -maxdepth 1 -type f |
+            grep -iE '/(licen[sc]e|copying|copyright|notice|unlicense)[^/]*$' | LC_ALL=C sort)
         break
     done
     texts "$what: $licence" "${files[@]}"

@@ -25,7 +25,8 @@ crates() {
     scripts/cargo.sh tree --locked --package "$1" --target "$2" --edges "$3" --prefix none --format '{p}' |
         sed 's/^\([^ ]*\) v\([^ ]*\).*/\1@\2/'
 }
-{ crates synspan "$target" normal,no-proc-macro && crates synspan-ebpf "$bpf" normal,no-proc-macro; } | sort -u >"$work/linked"
+{ crates synspan "$target" normal,no-proc-macro && crates synspan-ebpf "$bpf" normal,no-proc-macro; } |
+    sort -u >"$work/linked"
 { crates synspan "$target" normal,build && crates synspan-ebpf "$bpf" normal,build; } | sort -u >"$work/all"
 
 # cargo-cyclonedx writes beside the manifests of all members, so it is given a copy; it knows the whole workspace's
@@ -34,8 +35,8 @@ tar --exclude-vcs --exclude=./target -cf - . | tar -xf - -C "$work" --one-top-le
 for triple in "$target" "$bpf"; do
     # Where a file has no time of its own the last commit's is taken, and no random number, so that it can be compared.
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
-        CARGO="$ROOT/scripts/cargo.sh" "$cyclonedx" cyclonedx --manifest-path "$work/synspan/Cargo.toml" --format json --spec-version 1.5 \
-        --target "$triple" --override-filename "$triple" --quiet --quiet >"$LOG" 2>&1 || {
+        CARGO="$ROOT/scripts/cargo.sh" "$cyclonedx" cyclonedx --manifest-path "$work/synspan/Cargo.toml" \
+        --format json --spec-version 1.5 --target "$triple" --override-filename "$triple" -qq >"$LOG" 2>&1 || {
         cat "$LOG" >&2
         die "cargo-cyclonedx failed; its messages are above"
     }
@@ -52,29 +53,40 @@ jq --rawfile linked "$work/linked" --rawfile all "$work/all" --arg arch "$arch" 
     ($linked | split("\n")) as $linked | ($all | split("\n")) as $all
     | [inputs] as [$agent, $object]
     | [$agent.components[], $object.components[], $object.metadata.component | del(.components)]
-    | map("\(.name)@\(.version)" as $id | select($all | index($id)) | .scope = (if $linked | index($id) then "required" else "excluded" end))
+    | map("\(.name)@\(.version)" as $id | select($all | index($id))
+        | .scope = (if $linked | index($id) then "required" else "excluded" end))
     | unique_by(.["bom-ref"]) as $crates
-    | [$ARGS.positional[] | split("=") | {type: "library", "bom-ref": "debian/\(.[0])", name: .[0], version: .[1], scope: "required",
-        description: ({"libc6-dev": "glibc, statically linked", "libstd-rust-web-dev": "the standard library of Rust, statically linked"}[.[0]]),
-        licenses: ({"libc6-dev": [{expression: "LGPL-2.1-or-later"}], "libstd-rust-web-dev": [{expression: "MIT OR Apache-2.0"}]}[.[0]]),
+    | [$ARGS.positional[] | split("=") | {type: "library", "bom-ref": "debian/\(.[0])", name: .[0], version: .[1],
+        scope: "required",
+        description: ({"libc6-dev": "glibc, statically linked",
+            "libstd-rust-web-dev": "the standard library of Rust, statically linked"}[.[0]]),
+        licenses: [{expression: ({"libc6-dev": "LGPL-2.1-or-later", "libstd-rust-web-dev": "MIT OR Apache-2.0"}
+            [.[0]])}],
         purl: "pkg:deb/debian/\(.[0])@\(.[1] | @uri)?arch=\($arch)"}] as $libraries
     | ([$agent.metadata.component["bom-ref"], $crates[]["bom-ref"]]) as $refs
     | $agent
     | .components = $crates + $libraries
     | .dependencies = ([$agent.dependencies[], $object.dependencies[]] | group_by(.ref)
-        | map({ref: .[0].ref, dependsOn: (map(.dependsOn // [] | .[]) | unique | map(select(. as $r | $refs | index($r))))})
+        | map({ref: .[0].ref,
+            dependsOn: (map(.dependsOn // [] | .[]) | unique | map(select(. as $r | $refs | index($r))))})
         | map(select(.ref as $r | $refs | index($r)))
-        | map(if .ref == $agent.metadata.component["bom-ref"] then .dependsOn += [$libraries[]["bom-ref"]] else . end))' \
+        | map(if .ref == $agent.metadata.component["bom-ref"]
+            then .dependsOn += [$libraries[]["bom-ref"]] else . end))' \
     -n "$work/synspan/exporter/$target.json" "$work/synspan/exporter-ebpf/$bpf.json" --args "${libraries[@]}" |
     sed "s|file://$work/synspan|file:///synspan|g" >"$out.new"
 
 # Whether it is whole: what must be in it is, each component has a licence, and nothing of this machine is.
-jq -e '.bomFormat == "CycloneDX" and .metadata.component.name == "synspan" and (.metadata.component.licenses | length > 0)
+jq -e '.bomFormat == "CycloneDX" and .metadata.component.name == "synspan"
+    and (.metadata.component.licenses | length > 0)
     and (["aya", "kube", "tonic", "synspan-ebpf", "aya-ebpf"] - [.components[].name] == [])
     and all(.components[]; (.licenses | length) > 0 and (.version | length) > 0)
     and ((.components | map(.["bom-ref"]) | unique | length) == (.components | length))' "$out.new" >/dev/null ||
     die "$out.new is not whole: a crate that must be there, or a licence, is missing"
-for path in "$ROOT" "$work" "$CACHE"; do ! grep -qF -- "$path" "$out.new" || die "$out.new names a folder of this machine: $path"; done
+for path in "$ROOT" "$work" "$CACHE"; do
+    if grep -qF -- "$path" "$out.new"; then die "$out.new names a folder of this machine: $path"; fi
+done
 mv "$out.new" "$out"
-say "$(jq -r '"\(.components | map(select(.scope == "required")) | length) components linked, \(.components | map(select(.scope == "excluded")) | length) used to build"' "$out")"
+# count SCOPE
+count() { jq --arg scope "$1" '[.components[] | select(.scope == $scope)] | length' "$out"; }
+say "$(count required) components linked, $(count excluded) used to build"
 echo "$out"

@@ -48,7 +48,8 @@ done
 printf -v encoded '%s\x1f' "${flags[@]}"
 
 # With --target the flags are not those of build scripts and macros, which run here.
-CARGO_ENCODED_RUSTFLAGS=${encoded%$'\x1f'} scripts/quietly.sh "building the static program for $arch (three to six minutes)" \
+CARGO_ENCODED_RUSTFLAGS=${encoded%$'\x1f'} \
+    scripts/quietly.sh "building the static program for $arch (three to six minutes)" \
     scripts/cargo.sh build --release --locked --package synspan --bin synspan --target "$target" --target-dir "$dir"
 
 built=$dir/$target/release/synspan out=$dir/$arch/synspan

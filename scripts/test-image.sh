@@ -58,7 +58,8 @@ done
 # A server's certificate that nobody signed: refused for that, and not because there is nobody to trust.
 untrusted() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost -days 2 \
-        -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:127.0.0.1 -keyout "$out/key.pem" -out "$out/cert.pem"
+        -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:127.0.0.1 \
+        -keyout "$out/key.pem" -out "$out/cert.pem"
     openssl s_server -accept 127.0.0.1:4317 -alpn h2 -key "$out/key.pem" -cert "$out/cert.pem" -quiet &
     local server=$! code=0
     mkdir -p "$out/volume"
@@ -75,7 +76,8 @@ check "it trusts the authorities in the image, and nobody else" alone bash -euo 
 
 check "doctor finds that it can capture" in_image doctor
 # The agent of the lab's node, as the container.
-printf '%s\n' '#!/bin/sh' "SYNSPAN_VOLUMES=/run/synspan-lab exec '$ROOT/scripts/in-image.sh' '$root' \"\$@\"" >"$out/agent"
+printf '%s\n' '#!/bin/sh' "SYNSPAN_VOLUMES=/run/synspan-lab exec '$ROOT/scripts/in-image.sh' '$root' \"\$@\"" \
+    >"$out/agent"
 chmod +x "$out/agent"
 check "the case, seen from the container" "$lab" run reuse-never-closed --agent "$out/agent"
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # names.sh PROGRAM: whether the static program finds a host by /etc/hosts and by DNS with nothing beside it but the
-# files named here and /dev/random; run within with-collector.sh, in a network and mount namespace of its own. Says what failed.
+# files named here and /dev/random; run within with-collector.sh, in a network and mount namespace of its own. Says what
+# failed.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -21,7 +22,8 @@ for _ in {1..50}; do ! grep -qx ready "$work/asked" || break; sleep 0.1; done
 
 # send HOST: one record of each signal to the Collector by that name.
 send() {
-    printf '%s\n' 'exporters:' '  otlp:' "    endpoint: http://$1:${SYNSPAN_OTLP_GRPC##*:}" '    timeout: 5s' >"$work/root/etc/$1.yaml"
+    printf '%s\n' 'exporters:' '  otlp:' "    endpoint: http://$1:${SYNSPAN_OTLP_GRPC##*:}" '    timeout: 5s' \
+        >"$work/root/etc/$1.yaml"
     chroot "$work/root" /synspan check "/etc/$1.yaml" --send >"$work/said" 2>&1
 }
 for nsswitch in none 'files dns'; do
