@@ -33,7 +33,7 @@ demo-collector: build ## The same, and what an OpenTelemetry Collector received
 demo-kubernetes: build ## The same, with names from a real Kubernetes API server
 	@scripts/demo-kubernetes.sh $(LAB) $(ARGS)
 
-test: test-rust test-capabilities test-collector test-manifests test-kubernetes test-image ## All tests: unit, lab scenarios (root), with a real Collector, with a real API server, the image
+test: test-rust test-capabilities test-collector test-manifests test-kubernetes ## All tests but those of the image: unit, lab scenarios (root), with a real Collector, with a real API server
 
 test-rust: build
 	$(CARGO) test --workspace --exclude synspan-ebpf --locked
@@ -53,7 +53,7 @@ test-capabilities: build ## Only those with the capabilities of the DaemonSet, a
 test-manifests: build ## Only those of k8s/: applied to a real Kubernetes API server, and its configurations checked
 	@scripts/test-manifests.sh $(BIN)/debug/synspan
 
-test-image: build ## Only those of the static program and the image's contents
+test-image: build ## Those of the static program and the image's contents; apart, since that program takes so long to build
 	@scripts/test-image.sh $(LAB)
 
 kubernetes: setup ## Build the Kubernetes API server of the tests, once: three to five minutes
