@@ -19,7 +19,6 @@ use crate::identify::late::LateFacts;
 use crate::identify::node::Node;
 
 /// What the telemetry thread needs of it.
-#[derive(Clone)]
 pub struct Names {
     /// This node.
     pub node: Node,

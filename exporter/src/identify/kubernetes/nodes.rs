@@ -34,9 +34,7 @@ pub enum Listed {
 pub fn prefixes(node: &api::Node) -> Vec<IpNet> {
     let addresses = node.status.addresses.iter().filter(|address| address.kind.ends_with("IP"));
     let own = addresses.filter_map(|address| address.address.parse::<IpAddr>().ok()).map(IpNet::from);
-    let mut found: Vec<IpNet> = super::facts::pod_ranges(node).chain(own).collect();
-    found.dedup();
-    found
+    super::facts::pod_ranges(node).chain(own).collect()
 }
 
 /// Tells `covered` what the nodes say, again and again; `own` are this node's, known already.

@@ -109,6 +109,11 @@ impl Registry {
         self.ranges = ranges;
     }
 
+    /// Whether these addresses of a pod are told for the first time.
+    pub fn is_new_address(&self, pod: &Pod) -> bool {
+        !pod.addresses.is_empty() && self.pods.get(&pod.uid).is_none_or(|entry| entry.pod.addresses != pod.addresses)
+    }
+
     /// The API says that a pod is there, or has changed.
     pub fn apply(&mut self, mut pod: Pod, times: Times, now: Mono) {
         if let Some(entry) = self.pods.get(&pod.uid) {

@@ -183,7 +183,7 @@ impl Watch<'_> {
 
     /// The highest index of an interface as a pod's address is told; read once for a list.
     fn newest_link(&mut self, pod: &Pod) -> Option<u32> {
-        if pod.addresses.is_empty() || *pod.node != self.options.node {
+        if *pod.node != self.options.node || !locked(self.registry).is_new_address(pod) {
             return None;
         }
         if self.gap.is_some() && self.link_at_list.is_some() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 
 use super::api;
 use super::client::chain;
@@ -40,11 +40,35 @@ impl<'a> Watch<'a> {
     fn services(&self) -> MutexGuard<'a, Services> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn failed(&mut self, what: &str, error: &watcher::Error) {
+impl<K: Kind + Send> Follower<K> for Watch<'_> {
+    async fn take(&mut self, event: Event<K>) {
+        let now = (self.now)();
+        self.lost = false;
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(object) | Event::Apply(object) => {
+                let uid = object.apply(&mut self.services(), now);
+                self.listed.extend(uid);
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                K::keep_only(&mut self.services(), &listed, now);
+            }
+            Event::Delete(object) => {
+                if let Some(uid) = object.meta().uid.as_deref() {
+                    K::delete(&mut self.services(), uid, now);
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &watcher::Error) {
         if !std::mem::replace(&mut self.lost, true) {
             tracing::warn!(
-                "the API server cannot be asked for {what} ({}); what is known stays known, and it is tried again{}",
+                "the API server cannot be asked for {} ({}); what is known stays known, and it is tried again{}",
+                K::WHAT,
                 chain(error),
                 hint(error)
             );
@@ -52,57 +76,48 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Follower<api::Service> for Watch<'_> {
-    async fn take(&mut self, event: Event<api::Service>) {
-        let now = (self.now)();
-        self.lost = false;
-        match event {
-            Event::Init => self.listed.clear(),
-            Event::InitApply(object) | Event::Apply(object) => {
-                let made = object.metadata.creation_timestamp.as_ref().map(|time| monotonic(time.0.as_second(), now));
-                let uid = self.services().apply(&object, made, now);
-                self.listed.extend(uid);
-            }
-            Event::InitDone => {
-                let listed = std::mem::take(&mut self.listed);
-                self.services().keep_only(&listed, now);
-            }
-            Event::Delete(object) => {
-                if let Some(uid) = object.metadata.uid.as_deref() {
-                    self.services().delete(uid, now);
-                }
-            }
-        }
+/// A kind of object that tells of Services.
+trait Kind: Resource {
+    /// What people call them.
+    const WHAT: &'static str;
+
+    /// It is there, or has changed. Returns its uid.
+    fn apply(&self, services: &mut Services, now: Mono) -> Option<Arc<str>>;
+    /// A new list of them is complete.
+    fn keep_only(services: &mut Services, listed: &HashSet<Arc<str>>, now: Mono);
+    /// One is gone.
+    fn delete(services: &mut Services, uid: &str, now: Mono);
+}
+
+impl Kind for api::Service {
+    const WHAT: &'static str = "Services";
+
+    fn apply(&self, services: &mut Services, now: Mono) -> Option<Arc<str>> {
+        let made = self.metadata.creation_timestamp.as_ref().map(|time| monotonic(time.0.as_second(), now));
+        services.apply(self, made, now)
     }
 
-    fn failed(&mut self, error: &watcher::Error) {
-        self.failed("Services", error);
+    fn keep_only(services: &mut Services, listed: &HashSet<Arc<str>>, now: Mono) {
+        services.keep_only(listed, now);
+    }
+
+    fn delete(services: &mut Services, uid: &str, now: Mono) {
+        services.delete(uid, now);
     }
 }
 
-impl Follower<api::EndpointSlice> for Watch<'_> {
-    async fn take(&mut self, event: Event<api::EndpointSlice>) {
-        let now = (self.now)();
-        self.lost = false;
-        match event {
-            Event::Init => self.listed.clear(),
-            Event::InitApply(object) | Event::Apply(object) => {
-                let uid = self.services().apply_slice(&object, now);
-                self.listed.extend(uid);
-            }
-            Event::InitDone => {
-                let listed = std::mem::take(&mut self.listed);
-                self.services().keep_only_slices(&listed, now);
-            }
-            Event::Delete(object) => {
-                if let Some(uid) = object.metadata.uid.as_deref() {
-                    self.services().delete_slice(uid, now);
-                }
-            }
-        }
+impl Kind for api::EndpointSlice {
+    const WHAT: &'static str = "endpoint slices";
+
+    fn apply(&self, services: &mut Services, now: Mono) -> Option<Arc<str>> {
+        services.apply_slice(self, now)
     }
 
-    fn failed(&mut self, error: &watcher::Error) {
-        self.failed("endpoint slices", error);
+    fn keep_only(services: &mut Services, listed: &HashSet<Arc<str>>, now: Mono) {
+        services.keep_only_slices(listed, now);
+    }
+
+    fn delete(services: &mut Services, uid: &str, now: Mono) {
+        services.delete_slice(uid, now);
     }
 }
