@@ -3,7 +3,9 @@
 //! A parcel keeps its records as protobuf bytes. So the queue's byte counts are exact, a request is put
 //! together by copying bytes, and a request that has to be sent again is encoded no second time.
 
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
+use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use prost::Message;
 
 /// Field number of `spans` in ScopeSpans, `log_records` in ScopeLogs and `metrics` in ScopeMetrics.
@@ -65,6 +67,23 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// The records of one scope, whose envelopes come without them; none where there are none.
+    fn of(resource: &[u8], scope: &impl Message, records: &[impl Message]) -> Option<Self> {
+        let mut bytes = Vec::new();
+        for record in records {
+            prost::encoding::encode_key(RECORDS, prost::encoding::WireType::LengthDelimited, &mut bytes);
+            prost::encoding::encode_varint(record.encoded_len() as u64, &mut bytes);
+            // Writing to a vector cannot fail.
+            let _ = record.encode(&mut bytes);
+        }
+        (!records.is_empty()).then(|| Self {
+            resource: resource.to_vec(),
+            scope: scope.encode_to_vec(),
+            records: bytes,
+            count: records.len(),
+        })
+    }
+
     /// Bytes in a request, at most.
     fn bytes(&self) -> usize {
         self.resource.len() + self.scope.len() + self.records.len() + FRAMING
@@ -77,26 +96,42 @@ impl Parcel {
         let mut pieces = Vec::with_capacity(resources.len());
         for mut resource in resources {
             let scopes = std::mem::take(&mut resource.scope_spans);
-            let resource = resource.encode_to_vec();
+            let head = resource.encode_to_vec();
             for mut scope in scopes {
                 let spans = std::mem::take(&mut scope.spans);
-                if spans.is_empty() {
-                    continue;
-                }
-                let mut records = Vec::new();
-                for span in &spans {
-                    prost::encoding::message::encode(RECORDS, span, &mut records);
-                }
-                let scope: ScopeSpans = scope;
-                pieces.push(Piece {
-                    resource: resource.clone(),
-                    scope: scope.encode_to_vec(),
-                    records,
-                    count: spans.len(),
-                });
+                pieces.extend(Piece::of(&head, &scope, &spans));
             }
         }
         Self::of(Signal::Traces, priority, pieces)
+    }
+
+    /// Log records, with one ResourceLogs for each resource. Scopes without records are left out.
+    pub fn logs(priority: Priority, resources: Vec<ResourceLogs>) -> Self {
+        let mut pieces = Vec::with_capacity(resources.len());
+        for mut resource in resources {
+            let scopes = std::mem::take(&mut resource.scope_logs);
+            let head = resource.encode_to_vec();
+            for mut scope in scopes {
+                let records = std::mem::take(&mut scope.log_records);
+                pieces.extend(Piece::of(&head, &scope, &records));
+            }
+        }
+        Self::of(Signal::Logs, priority, pieces)
+    }
+
+    /// Metrics, with one ResourceMetrics for each resource. Scopes without metrics are left out. They are the last to
+    /// be dropped: a series that lacks a point is wrong for all.
+    pub fn metrics(resources: Vec<ResourceMetrics>) -> Self {
+        let mut pieces = Vec::with_capacity(resources.len());
+        for mut resource in resources {
+            let scopes = std::mem::take(&mut resource.scope_metrics);
+            let head = resource.encode_to_vec();
+            for mut scope in scopes {
+                let metrics = std::mem::take(&mut scope.metrics);
+                pieces.extend(Piece::of(&head, &scope, &metrics));
+            }
+        }
+        Self::of(Signal::Metrics, Priority::Failure, pieces)
     }
 
     fn of(signal: Signal, priority: Priority, pieces: Vec<Piece>) -> Self {

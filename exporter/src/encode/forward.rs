@@ -43,6 +43,14 @@ impl<'a> Forward<'a> {
         self.exit.map(|exit| exit.first.since(self.entry.first))
     }
 
+    /// Puts which end was rewritten on the way, if it left.
+    pub fn put_nat(&self, attributes: &mut Attributes) {
+        if let Some(exit) = self.exit {
+            attributes.bool(forward::SNAT, self.entry.tuple.src != exit.tuple.src);
+            attributes.bool(forward::DNAT, self.entry.tuple.dst != exit.tuple.dst);
+        }
+    }
+
     /// Puts its facts.
     pub fn put(&self, attributes: &mut Attributes) {
         let entry = self.entry;
@@ -56,9 +64,8 @@ impl<'a> Forward<'a> {
             attributes.str(forward::OUT_POINT, exit.kind.as_str());
             attributes.endpoint(forward::OUT_SOURCE_ADDRESS, forward::OUT_SOURCE_PORT, exit.tuple.src);
             attributes.endpoint(forward::OUT_DESTINATION_ADDRESS, forward::OUT_DESTINATION_PORT, exit.tuple.dst);
-            attributes.bool(forward::SNAT, entry.tuple.src != exit.tuple.src);
-            attributes.bool(forward::DNAT, entry.tuple.dst != exit.tuple.dst);
         }
+        self.put_nat(attributes);
         if let Some(inside) = self.inside() {
             attributes.double(forward::DURATION, inside.as_secs_f64());
         }

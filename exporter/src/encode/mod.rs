@@ -9,9 +9,12 @@ pub mod facts;
 pub mod forward;
 pub mod ids;
 pub mod links;
+pub mod logs;
+pub mod metrics;
 pub mod names;
 pub mod spans;
 mod verdict_text;
+pub mod volume;
 
 #[cfg(test)]
 pub(crate) use spans::arbitrary::any_described;

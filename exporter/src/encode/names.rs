@@ -8,6 +8,74 @@ pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 /// Name of the instrumentation scope of all telemetry.
 pub const SCOPE: &str = "synspan";
 
+/// Names of log records. Each is the record's `EventName` and its attribute [`log::EVENT_NAME`], since some backends
+/// drop the former.
+pub mod log {
+    /// The event's name once more.
+    pub const EVENT_NAME: &str = "event.name";
+    /// An attempt, at its outcome.
+    pub const CONNECT: &str = "synspan.connect";
+    /// An attempt that is open after its second SYN.
+    pub const STALLED: &str = "synspan.connect.stalled";
+    /// A connection that ended, or is open for long.
+    pub const FLOW: &str = "synspan.flow";
+    /// Attempts that went beyond their budget and have no record of their own.
+    pub const SUMMARY: &str = "synspan.connect.summary";
+    /// SYNs from outside that came to nothing.
+    pub const INBOUND: &str = "synspan.inbound";
+
+    /// Seconds from connect() to the outcome.
+    pub const DURATION: &str = "synspan.duration";
+    /// Attempts in the interval with neither span nor record of their own.
+    pub const SUMMARY_ATTEMPTS: &str = "synspan.summary.attempts";
+    /// Seconds of the interval.
+    pub const SUMMARY_DURATION: &str = "synspan.summary.duration";
+    /// SYNs in the interval.
+    pub const INBOUND_SYNS: &str = "synspan.inbound.syns";
+    /// Of them, those that were only counted.
+    pub const INBOUND_COUNTED: &str = "synspan.inbound.counted";
+}
+
+/// A connection's own counters.
+pub mod flow {
+    /// Whose socket tells: `client` or `server`.
+    pub const SIDE: &str = "synspan.flow.side";
+    /// Number of the record among those of its connection, from 0.
+    pub const SEQUENCE: &str = "synspan.flow.sequence";
+    /// Whether it is the last one.
+    pub const FINAL: &str = "synspan.flow.final";
+    /// Seconds since it was established.
+    pub const DURATION: &str = "synspan.flow.duration";
+    /// Payload bytes that the peer has acknowledged.
+    pub const SENT_BYTES: &str = "synspan.flow.sent.bytes";
+    /// Payload bytes received.
+    pub const RECEIVED_BYTES: &str = "synspan.flow.received.bytes";
+    /// Segments sent.
+    pub const SENT_SEGMENTS: &str = "synspan.flow.sent.segments";
+    /// Segments received.
+    pub const RECEIVED_SEGMENTS: &str = "synspan.flow.received.segments";
+    /// Segments sent again.
+    pub const RETRANSMISSIONS: &str = "synspan.flow.retransmissions";
+    /// Smoothed round trip time in seconds.
+    pub const RTT: &str = "synspan.flow.rtt";
+    /// Which end closed first.
+    pub const CLOSED_BY: &str = "synspan.flow.closed_by";
+}
+
+/// Attributes of metrics.
+pub mod metric {
+    /// The far workload or Service, a name given to a prefix, an address, or a prefix.
+    pub const DESTINATION: &str = "synspan.destination";
+    /// Beyond a limit: the series of all that has none of its own (OpenTelemetry's metrics SDK specification).
+    pub const OVERFLOW: &str = "otel.metric.overflow";
+    /// `transmit` or `receive`.
+    pub const IO_DIRECTION: &str = "network.io.direction";
+    /// Age class of attempts that are open.
+    pub const AGE: &str = "synspan.age";
+    /// The one writer of a series.
+    pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
+}
+
 /// Span names. They carry no addresses.
 pub mod span {
     /// From connect() to the outcome, on the client's resource.
@@ -97,6 +165,8 @@ pub mod verdict {
     pub const TRACE_SURVIVES_NAT: &str = "synspan.trace.survives_nat";
     /// This `tcp connect` stands for a later SYN of an attempt whose own trace is another.
     pub const SYN_RETRY: &str = "synspan.syn_retry";
+    /// This span was made after the fact, from the ledger: another one leads to it.
+    pub const LATE: &str = "synspan.late";
     /// Made by replay, from capture files.
     pub const REPLAY: &str = "synspan.replay";
 }

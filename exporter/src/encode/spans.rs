@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -12,8 +13,8 @@ use super::attributes::{Attributes, of_identity};
 use super::forward::Forward;
 use super::ids::{self, SpanId, SpanRole};
 use super::links::{HAS_IS_REMOTE, IS_REMOTE, TRACE_FLAGS};
-use super::names::{SCHEMA_URL, SCOPE, link, otel, resource, span, verdict};
-use super::{Priority, error_type, events, explanation, facts, links, priority};
+use super::names::{SCHEMA_URL, SCOPE, link, log, otel, resource, span, verdict};
+use super::{Priority, error_type, events, explanation, facts, links, logs, priority};
 use crate::capture::observation::Mono;
 use crate::identify::Identity;
 use crate::identify::covered::Covered;
@@ -114,6 +115,25 @@ impl Encoder {
 
     fn connect(&self, described: &Described) -> Span {
         let attempt = &*described.attempt;
+        let attributes = self.client_facts(described);
+        let (events, dropped_events_count) = events::of_attempt(attempt, described.clock);
+        let (links, dropped_links_count) = links::of_attempt(attempt, &self.options.id_key);
+        let id = ids::connect(&self.options.id_key, attempt.trace);
+        let place = Place { trace: attempt.trace, id, parent: None };
+        let times = (attempt.started, attempt.ended);
+        Span {
+            events,
+            dropped_events_count,
+            links,
+            dropped_links_count,
+            status: Some(status(described)),
+            ..self.span(described, span::CONNECT, SpanKind::Client, place, times, attributes)
+        }
+    }
+
+    /// All that is known of a client's attempt, for its span and its record alike.
+    fn client_facts(&self, described: &Described) -> Attributes {
+        let attempt = &*described.attempt;
         let mut attributes = Attributes::with_capacity(48);
         facts::put_client_ends(&mut attributes, attempt);
         facts::put_verdict(&mut attributes, described);
@@ -131,18 +151,48 @@ impl Encoder {
             attributes.int(otel::PROCESS_PID, process.pid);
         }
         attributes.opt_str(resource::PROCESS_EXECUTABLE_NAME, described.executable.as_deref());
-        let (events, dropped_events_count) = events::of_attempt(attempt, described.clock);
-        let (links, dropped_links_count) = links::of_attempt(attempt, &self.options.id_key);
-        let id = ids::connect(&self.options.id_key, attempt.trace);
-        let place = Place { trace: attempt.trace, id, parent: None };
-        let times = (attempt.started, attempt.ended);
-        Span {
-            events,
-            dropped_events_count,
-            links,
-            dropped_links_count,
-            status: Some(status(described)),
-            ..self.span(described, span::CONNECT, SpanKind::Client, place, times, attributes)
+        attributes
+    }
+
+    /// The attempt's log record; none if another node's agent has it. `sampled` says whether the span was kept.
+    ///
+    /// The client's node tells of every attempt; the server's of those whose client has no agent.
+    pub fn record(&self, described: &Described, sampled: bool) -> Option<ResourceLogs> {
+        let attempt = &*described.attempt;
+        let pending = attempt.verdict.outcome == Outcome::Pending;
+        let name = if pending && attempt.syns > 1 { log::STALLED } else { log::CONNECT };
+        let (resource, mut attributes, span) = match (attempt.role, &attempt.server) {
+            (Role::Client, _) => {
+                let span = ids::connect(&self.options.id_key, attempt.trace);
+                let mut attributes = self.client_facts(described);
+                if let Some(forward) = Forward::of(attempt) {
+                    forward.put_nat(&mut attributes);
+                }
+                (described.client.as_ref(), attributes, span)
+            }
+            (Role::Server, Some(socket)) if self.connect_as_parent(attempt).is_none() => {
+                (described.server.as_ref(), self.server_facts(described, socket), self.accept_id(attempt))
+            }
+            _ => return None,
+        };
+        attributes.double(log::DURATION, attempt.duration().as_secs_f64());
+        attributes.mark(verdict::REPLAY, self.options.replay);
+        let event = logs::Event {
+            name,
+            severity: logs::Severity::of(attempt),
+            time: described.clock.unix_nanos(attempt.ended),
+            body: logs::line(described),
+            span: Some((attempt.trace, span)),
+            sampled,
+        };
+        Some(logs::envelope(resource.unwrap_or(&described.unknown), event.record(attributes)))
+    }
+
+    /// Where an attempt's own span is: the client's, else the server's.
+    pub fn own_span(&self, attempt: &Attempt) -> SpanId {
+        match attempt.role {
+            Role::Client => ids::connect(&self.options.id_key, attempt.trace),
+            Role::Server | Role::Transit => self.accept_id(attempt),
         }
     }
 
@@ -197,6 +247,19 @@ impl Encoder {
 
     fn accept(&self, described: &Described, socket: &ServerSocket, parent: Option<Parent>) -> Span {
         let attempt = &*described.attempt;
+        let attributes = self.server_facts(described, socket);
+        // From the SYN's arrival; on the client's own node the last sight of it is the nearest.
+        let last_sight = attempt.sightings.last().map(|sighting| sighting.first);
+        let arrived = if attempt.role == Role::Client { last_sight } else { None };
+        let start = arrived.unwrap_or(attempt.started).min(socket.established);
+        let place = Place { trace: attempt.trace, id: self.accept_id(attempt), parent };
+        let times = (start, socket.established);
+        self.span(described, span::ACCEPT, SpanKind::Server, place, times, attributes)
+    }
+
+    /// All that is known of an accepted connection.
+    fn server_facts(&self, described: &Described, socket: &ServerSocket) -> Attributes {
+        let attempt = &*described.attempt;
         let mut attributes = Attributes::with_capacity(24);
         attributes.endpoint(otel::CLIENT_ADDRESS, otel::CLIENT_PORT, socket.tuple.src);
         attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, socket.tuple.dst);
@@ -207,13 +270,7 @@ impl Encoder {
         } else {
             facts::put_verdict(&mut attributes, described);
         }
-        // From the SYN's arrival; on the client's own node the last sight of it is the nearest.
-        let last_sight = attempt.sightings.last().map(|sighting| sighting.first);
-        let arrived = if attempt.role == Role::Client { last_sight } else { None };
-        let start = arrived.unwrap_or(attempt.started).min(socket.established);
-        let place = Place { trace: attempt.trace, id: self.accept_id(attempt), parent };
-        let times = (start, socket.established);
-        self.span(described, span::ACCEPT, SpanKind::Server, place, times, attributes)
+        attributes
     }
 
     fn span(
