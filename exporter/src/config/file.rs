@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::model::{
     Agent, Attach, Capture, Color, Config, DebugExporter, Delivery, Enabled, Exporter, ExporterKind, IdKey, Identity,
-    Kubernetes, LogLevel, Secret, SecretKey, SpanKind, StaticIdentity, Tracking,
+    Kubernetes, LogLevel, Pipelines, Secret, SecretKey, SpanKind, StaticIdentity, Tracking,
 };
 use super::otlp::otlp;
 use super::reader::{Field, MapReader, Reading, join};
@@ -71,7 +71,7 @@ fn exporters_and_pipelines(map: &mut MapReader<'_>, reading: &mut Reading<'_>, c
         return false;
     }
     config.exporters = exporters;
-    config.pipelines.traces = match traces {
+    let ids = match traces {
         Some(traces) => {
             for (id, line) in defined.iter().filter(|(id, _)| !traces.contains(id)) {
                 let right = format!("add {id} to service.pipelines.traces.exporters, or remove it");
@@ -82,6 +82,7 @@ fn exporters_and_pipelines(map: &mut MapReader<'_>, reading: &mut Reading<'_>, c
         // With no pipelines at all, everything goes to every exporter.
         None => defined.into_iter().map(|(id, _)| id).collect(),
     };
+    config.pipelines = Pipelines::all_to(ids);
     true
 }
 

@@ -18,6 +18,7 @@ mod model;
 mod otlp;
 mod otlp_model;
 mod reader;
+mod signals_model;
 mod standard;
 mod tree;
 mod values;
@@ -30,9 +31,11 @@ use std::path::Path;
 pub use environment::{Env, MapEnv, ProcessEnv};
 pub use error::{ConfigError, Problem};
 pub use model::{
-    Agent, AgentHealth, Attach, Capture, Color, Compression, Config, DebugExporter, Delivery, Enabled, Endpoint,
-    Exporter, ExporterKind, IdKey, Identity, Interfaces, Keepalive, Kubernetes, LogLevel, OtlpExporter, Pem, Pipelines,
-    QueueBatch, Retry, Secret, SecretKey, SendingQueue, Sizer, SpanKind, StaticIdentity, Tls, TlsVersion, Tracking,
+    AddressPrivacy, Agent, AgentHealth, Attach, Budget, Capture, Color, Compression, Config, ConnectLogs,
+    DebugExporter, Delivery, Enabled, Endpoint, Exporter, ExporterKind, Flows, HistogramKind, IdKey, Identity,
+    Interfaces, Keepalive, Kubernetes, LogLevel, Logs, Metrics, NamedDestination, OtlpExporter, OwnTelemetry,
+    OwnerPrivacy, Pem, Pipelines, Privacy, QueueBatch, Quiet, Retry, Sampling, Secret, SecretKey, SendingQueue, Sizer,
+    SpanKind, StaticIdentity, Temporality, Tls, TlsVersion, Tracking,
 };
 
 /// A duration as the file has them: `300ms`, `10m`.

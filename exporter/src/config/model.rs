@@ -10,6 +10,10 @@ use ipnet::IpNet;
 pub use super::otlp_model::{
     Compression, Endpoint, Keepalive, OtlpExporter, Pem, QueueBatch, Retry, SendingQueue, Sizer, Tls, TlsVersion,
 };
+pub use super::signals_model::{
+    AddressPrivacy, Budget, ConnectLogs, Flows, HistogramKind, Logs, Metrics, NamedDestination, OwnTelemetry,
+    OwnerPrivacy, Pipelines, Privacy, Quiet, Sampling, Temporality,
+};
 
 /// Everything that is configured. [`Config::default`] is what holds with no file and no environment.
 #[derive(Clone, PartialEq, Debug)]
@@ -20,6 +24,8 @@ pub struct Config {
     pub pipelines: Pipelines,
     /// `service.telemetry.logs.level`: how much synspan says about itself on standard error.
     pub log_level: LogLevel,
+    /// `service.telemetry`, the rest of it.
+    pub own_telemetry: OwnTelemetry,
     /// `capture`.
     pub capture: Capture,
     /// `tracking`.
@@ -30,6 +36,18 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// `spans.kind`.
     pub span_kind: SpanKind,
+    /// `metrics`.
+    pub metrics: Metrics,
+    /// `logs`.
+    pub logs: Logs,
+    /// `flows`.
+    pub flows: Flows,
+    /// `sampling`.
+    pub sampling: Sampling,
+    /// `privacy`.
+    pub privacy: Privacy,
+    /// `quiet`.
+    pub quiet: Quiet,
     /// `delivery`.
     pub delivery: Delivery,
     /// `agent`.
@@ -42,13 +60,20 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             exporters: vec![Exporter { id: "debug".to_owned(), kind: ExporterKind::Debug(DebugExporter::default()) }],
-            pipelines: Pipelines { traces: vec!["debug".to_owned()] },
+            pipelines: Pipelines::all_to(vec!["debug".to_owned()]),
             log_level: LogLevel::default(),
+            own_telemetry: OwnTelemetry::default(),
             capture: Capture::default(),
             tracking: Tracking::default(),
             identity: Identity::default(),
             kubernetes: Kubernetes::default(),
             span_kind: SpanKind::default(),
+            metrics: Metrics::default(),
+            logs: Logs::default(),
+            flows: Flows::default(),
+            sampling: Sampling::default(),
+            privacy: Privacy::default(),
+            quiet: Quiet::default(),
             delivery: Delivery::default(),
             agent: Agent::default(),
             resource_attributes: Vec::new(),
@@ -64,7 +89,22 @@ impl Config {
 
     /// The exporters of the traces pipeline, in its order.
     pub fn trace_exporters(&self) -> impl Iterator<Item = &Exporter> {
-        self.pipelines.traces.iter().filter_map(|id| self.exporter(id))
+        self.named(&self.pipelines.traces)
+    }
+
+    /// The exporters of the logs pipeline, in its order.
+    pub fn log_exporters(&self) -> impl Iterator<Item = &Exporter> {
+        self.named(&self.pipelines.logs)
+    }
+
+    /// The exporters of the metrics pipeline, in its order.
+    pub fn metric_exporters(&self) -> impl Iterator<Item = &Exporter> {
+        self.named(&self.pipelines.metrics)
+    }
+
+    /// The exporters with these ids, such as those of [`OwnTelemetry`], in their order.
+    pub fn named<'c>(&'c self, ids: &'c [String]) -> impl Iterator<Item = &'c Exporter> {
+        ids.iter().filter_map(|id| self.exporter(id))
     }
 }
 
@@ -107,13 +147,6 @@ pub enum Color {
     Always,
     /// Never.
     Never,
-}
-
-/// Which exporters each signal goes to. Logs and metrics follow with the signals themselves.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Pipelines {
-    /// Ids of exporters, each once, at least one.
-    pub traces: Vec<String>,
 }
 
 /// How much synspan says about itself.

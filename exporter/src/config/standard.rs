@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::environment::Env;
 use super::error::Problem;
-use super::model::{Config, Exporter, ExporterKind, Secret};
+use super::model::{Config, Exporter, ExporterKind, Pipelines, Secret};
 use super::otlp::{compression, endpoint_parts, header_name, visible};
 use super::otlp_model::{Endpoint, OtlpExporter, Pem};
 use super::values::{Wrong, boolean, shown};
@@ -36,7 +36,7 @@ impl<'e> Standard<'e> {
     pub fn exporter(&mut self, config: &mut Config) {
         let Some(otlp) = self.otlp() else { return };
         config.exporters = vec![Exporter { id: "otlp".to_owned(), kind: ExporterKind::Otlp(Box::new(otlp)) }];
-        config.pipelines.traces = vec!["otlp".to_owned()];
+        config.pipelines = Pipelines::all_to(vec!["otlp".to_owned()]);
     }
 
     /// Sets the attributes of every resource.
