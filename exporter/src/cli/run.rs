@@ -4,6 +4,7 @@ mod machine;
 mod names;
 mod overview;
 mod priority;
+mod signals;
 mod sink;
 mod telemetry;
 mod waiting;

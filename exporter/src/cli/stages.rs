@@ -6,10 +6,17 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 #[cfg(feature = "live")]
 use crate::capture::live::{AttachMode, InterfaceRules, Options as CaptureOptions};
+use crate::config::{
+    AddressPrivacy, Config, HistogramKind, IdKey as ConfiguredKey, NamedDestination, OwnerPrivacy, SpanKind,
+    Temporality,
+};
 #[cfg(feature = "live")]
 use crate::config::{Attach, Enabled};
-use crate::config::{Config, IdKey as ConfiguredKey, SpanKind};
+use crate::encode::metrics::Options as MetricOptions;
+use crate::encode::metrics::destination::PrefixNames;
+use crate::encode::privacy::{Addresses, Owner, Privacy};
 use crate::encode::spans::Options as EncodeOptions;
+use crate::encode::volume::Options as VolumeOptions;
 use crate::identify::covered::Covered;
 use crate::identify::static_list::Entry;
 use crate::track::Options as TrackOptions;
@@ -66,6 +73,49 @@ pub fn encode(config: &Config, node_name: &Arc<str>, covered: Covered, replay: b
         id_key: id_key(config),
         replay,
     }
+}
+
+/// How metrics are made.
+pub fn metrics(config: &Config, node_name: &Arc<str>) -> MetricOptions {
+    let metrics = &config.metrics;
+    let named = |entry: &NamedDestination| {
+        let name: Arc<str> = Arc::from(entry.name.as_str());
+        entry.prefixes.iter().map(move |prefix| (*prefix, name.clone())).collect::<Vec<_>>()
+    };
+    MetricOptions {
+        node_name: node_name.clone(),
+        delta: metrics.temporality != Temporality::Cumulative,
+        exponential: metrics.histogram == HistogramKind::Exponential,
+        max_series: metrics.max_series,
+        max_destinations: metrics.max_destinations,
+        max_addresses: metrics.max_addresses,
+        expire_after: metrics.expire_after,
+        exemplars: metrics.exemplars,
+        prefixes: PrefixNames::new(metrics.destinations.iter().flat_map(named)),
+    }
+}
+
+/// How much is kept.
+pub fn volume(config: &Config) -> VolumeOptions {
+    let sampling = &config.sampling;
+    let budget = sampling.budget;
+    VolumeOptions { ratio: sampling.ratio, ceiling: sampling.ceiling, rate: budget.rate, burst: budget.burst }
+}
+
+/// What is told of peers and of previous owners.
+pub fn privacy(config: &Config, covered: Covered) -> Privacy {
+    let addresses = match config.privacy.addresses {
+        AddressPrivacy::Keep => Addresses::Keep,
+        AddressPrivacy::Prefix => Addresses::Prefix,
+        AddressPrivacy::Hash => Addresses::Hash,
+        AddressPrivacy::Drop => Addresses::Drop,
+    };
+    let owner = match config.privacy.previous_owner {
+        OwnerPrivacy::Full => Owner::Full,
+        OwnerPrivacy::Namespace => Owner::Namespace,
+        OwnerPrivacy::Redacted => Owner::Redacted,
+    };
+    Privacy { addresses, owner, covered, key: id_key(config) }
 }
 
 /// This node's name: the configured one, else the machine's.

@@ -60,6 +60,11 @@ impl Delivery {
         Ok(Self { shared, names, workers: Mutex::new(workers) })
     }
 
+    /// Whether any exporter takes that signal.
+    pub fn sends(&self, signal: Signal) -> bool {
+        self.names.iter().any(|(_, of)| *of == signal)
+    }
+
     /// Hands a parcel to every exporter of its signal. Returns at once.
     pub fn offer(&self, parcel: Parcel) {
         if parcel.items() == 0 {

@@ -70,9 +70,14 @@ impl Attributes {
         self.put(name, Value::ArrayValue(ArrayValue { values }));
     }
 
-    /// Puts an address and a port under two names.
+    /// Puts an address and a port under two names; nothing of what is unspecified, which is what is not to be told.
     pub fn endpoint(&mut self, address: &str, port: &str, endpoint: Endpoint) {
-        self.put(address, Value::StringValue(endpoint.addr.to_string()));
+        if endpoint == Endpoint::default() {
+            return;
+        }
+        if !endpoint.addr.ip().to_canonical().is_unspecified() {
+            self.put(address, Value::StringValue(endpoint.addr.to_string()));
+        }
         self.int(port, endpoint.port);
     }
 

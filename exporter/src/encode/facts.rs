@@ -35,9 +35,14 @@ pub fn put_client_ends(attributes: &mut Attributes, attempt: &Attempt) {
         put_own_ends(attributes, tuple);
     }
     if let Some(&tuple) = attempt.wire.last() {
-        attributes.endpoint(wire::LOCAL_ADDRESS, wire::LOCAL_PORT, tuple.src);
-        attributes.endpoint(wire::PEER_ADDRESS, wire::PEER_PORT, tuple.dst);
+        put_wire_ends(attributes, tuple);
     }
+}
+
+/// The ends at the node's interface.
+pub fn put_wire_ends(attributes: &mut Attributes, tuple: Tuple) {
+    attributes.endpoint(wire::LOCAL_ADDRESS, wire::LOCAL_PORT, tuple.src);
+    attributes.endpoint(wire::PEER_ADDRESS, wire::PEER_PORT, tuple.dst);
 }
 
 /// A socket's own ends: `tuple` runs from itself to its peer.

@@ -12,7 +12,9 @@ pub mod links;
 pub mod logs;
 pub mod metrics;
 pub mod names;
+pub mod privacy;
 pub mod spans;
+pub mod summaries;
 mod verdict_text;
 pub mod volume;
 

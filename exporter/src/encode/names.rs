@@ -28,6 +28,8 @@ pub mod log {
     pub const DURATION: &str = "synspan.duration";
     /// Attempts in the interval with neither span nor record of their own.
     pub const SUMMARY_ATTEMPTS: &str = "synspan.summary.attempts";
+    /// Of them, those that failed.
+    pub const SUMMARY_FAILED: &str = "synspan.summary.failed";
     /// Seconds of the interval.
     pub const SUMMARY_DURATION: &str = "synspan.summary.duration";
     /// SYNs in the interval.

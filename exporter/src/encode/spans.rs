@@ -14,12 +14,14 @@ use super::forward::Forward;
 use super::ids::{self, SpanId, SpanRole};
 use super::links::{HAS_IS_REMOTE, IS_REMOTE, TRACE_FLAGS};
 use super::names::{SCHEMA_URL, SCOPE, link, log, otel, resource, span, verdict};
+use super::volume::Threshold;
 use super::{Priority, error_type, events, explanation, facts, links, logs, priority};
 use crate::capture::observation::Mono;
 use crate::identify::Identity;
+use crate::identify::clock::WallClock;
 use crate::identify::covered::Covered;
 use crate::identify::describe::Described;
-use crate::track::attempt::{Attempt, Role, ServerSocket, StoryStep};
+use crate::track::attempt::{Attempt, PreviousOwner, Role, ServerSocket, StoryStep};
 use crate::track::trace_id::{IdKey, TraceId};
 use crate::track::verdict::{Cause, Outcome};
 
@@ -71,6 +73,51 @@ impl Encoder {
     /// An encoder.
     pub fn new(options: Options) -> Self {
         Self { options }
+    }
+
+    /// How many spans an attempt has.
+    pub fn count(&self, attempt: &Attempt) -> usize {
+        let connect = attempt.role == Role::Client;
+        let again = connect && attempt.answered_trace.is_some_and(|answered| answered != attempt.trace);
+        let (forward, accept) = (Forward::of(attempt).is_some(), attempt.server.is_some());
+        [connect, again, forward, accept].into_iter().filter(|&is| is).count()
+    }
+
+    /// The spans of an attempt, with the probability of their being kept, if it is known.
+    pub fn encode_kept(&self, described: &Described, kept: Option<Threshold>) -> Encoded {
+        let mut encoded = self.encode(described);
+        if let Some(kept) = kept {
+            let state = kept.trace_state();
+            let scopes = encoded.resource_spans.iter_mut().flat_map(|resource| &mut resource.scope_spans);
+            scopes.flat_map(|scope| &mut scope.spans).for_each(|span| span.trace_state.clone_from(&state));
+        }
+        encoded
+    }
+
+    /// The `tcp connect` of a previous owner that was not sent when it was new: as much as the ledger knows of it.
+    pub fn late(&self, owner: &PreviousOwner, identity: &Identity, clock: WallClock) -> ResourceSpans {
+        let mut attributes = Attributes::with_capacity(16);
+        facts::put_transport(&mut attributes, owner.tuple.dst.addr);
+        attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, owner.tuple.dst);
+        facts::put_own_ends(&mut attributes, owner.tuple);
+        if let Some(tuple) = owner.wire {
+            facts::put_wire_ends(&mut attributes, tuple);
+        }
+        attributes.str(verdict::OUTCOME, Outcome::Established.as_str());
+        attributes.bool(verdict::LATE, true);
+        let span = Span {
+            trace_id: owner.trace.0.to_vec(),
+            span_id: ids::connect(&self.options.id_key, owner.trace).0.to_vec(),
+            flags: TRACE_FLAGS | HAS_IS_REMOTE,
+            name: span::CONNECT.to_owned(),
+            kind: if self.options.internal_kind { SpanKind::Internal } else { SpanKind::Client }.into(),
+            start_time_unix_nano: clock.unix_nanos(owner.opened),
+            end_time_unix_nano: clock.unix_nanos(owner.opened),
+            attributes: attributes.finish(),
+            status: Some(Status::default()),
+            ..Span::default()
+        };
+        envelope(of_identity(identity), vec![span])
     }
 
     /// The spans of an attempt.

@@ -1,5 +1,6 @@
 //! What an attempt's end is called: `error.type` for machines, a sentence for people.
 
+use crate::capture::tuple::Endpoint;
 use crate::identify::describe::Described;
 use crate::track::attempt::Attempt;
 use crate::track::verdict::{Cause, Outcome};
@@ -50,7 +51,10 @@ pub fn explanation(described: &Described) -> Option<String> {
     let mut text = cause.entry().sentence.to_owned();
     if let Some(owner) = &attempt.previous_owner {
         let who = described.previous_owner.as_ref().and_then(|identity| identity.display_name());
-        let who = who.unwrap_or_else(|| owner.tuple.src.to_string());
+        let who = who.unwrap_or_else(|| match owner.tuple.src {
+            unknown if unknown == Endpoint::default() => "another connection".to_owned(),
+            src => src.to_string(),
+        });
         match owner.gap {
             Some(gap) => text.push_str(&format!("; {who} had it until {:.3} s before", gap.as_secs_f64())),
             None => text.push_str(&format!("; {who} has it still")),

@@ -1,6 +1,5 @@
 //! Gives an attempt's ends their names.
 
-use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +8,7 @@ use super::chain::Identities;
 use super::clock::WallClock;
 use super::host::HostProcesses;
 use super::node::Node;
+use super::owners::{Owners, Past};
 use super::{Answer, End, Identify, Identity};
 use crate::capture::observation::{Direction, Mono, PointKind, Process};
 use crate::track::attempt::{Attempt, PreviousOwner, Role};
@@ -32,6 +32,8 @@ pub struct Described {
     pub service: Option<Arc<Identity>>,
     /// Who held the wire tuple before, as it was known then.
     pub previous_owner: Option<Arc<Identity>>,
+    /// Whether that one's span was sent; none if nothing is remembered of it.
+    pub previous_owner_sent: Option<bool>,
     /// The node's network.
     pub node: Arc<Identity>,
     /// The resource of an end on this node that nothing knows.
@@ -132,10 +134,18 @@ impl Describer {
         let process = attempt.client.as_ref().and_then(|socket| socket.process.as_ref());
         let executable = process.and_then(|process| self.executable(process, attempt.started));
         let previous_owner = attempt.previous_owner.as_ref().and_then(|owner| self.owner(owner));
+        let before = attempt.previous_owner.as_ref().map_or(0, |owner| owner.serial);
+        let previous_owner_sent = self.owners.get(before).map(|past| past.sent);
         if attempt.role == Role::Client
             && let Some(client) = &client
         {
-            self.owners.remember(attempt.serial, Arc::clone(client));
+            let past = Past {
+                client: Arc::clone(client),
+                peer: peer.clone(),
+                destination: attempt.destination().unwrap_or_default(),
+                sent: false,
+            };
+            self.owners.remember(attempt.serial, past);
         }
         Described {
             client,
@@ -144,6 +154,7 @@ impl Describer {
             peer,
             service,
             previous_owner,
+            previous_owner_sent,
             node: Arc::clone(&self.here.network),
             unknown: Arc::clone(&self.here.unknown),
             attempt,
@@ -205,7 +216,17 @@ impl Describer {
 
     /// Who made an attempt: as it was known then, else by what is known of it still.
     pub fn past_client(&self, serial: u64, end: &End<'_>, at: Mono) -> Option<Arc<Identity>> {
-        self.owners.get(serial).or_else(|| self.identities.who(end, at).now())
+        self.owners.get(serial).map(|past| past.client).or_else(|| self.identities.who(end, at).now())
+    }
+
+    /// What is remembered of an attempt of a client of this node.
+    pub fn past(&self, serial: u64) -> Option<Past> {
+        self.owners.get(serial)
+    }
+
+    /// The attempt's span was sent: whoever links to it need not send it again.
+    pub fn sent(&mut self, serial: u64) {
+        self.owners.sent(serial);
     }
 }
 
@@ -233,40 +254,9 @@ fn pod_side(attempt: &Attempt, direction: Direction) -> Option<u32> {
     found.next().is_none().then_some(first.ifindex)
 }
 
-/// Who made the attempts of late, by serial; the oldest go first.
-struct Owners {
-    max: usize,
-    by_serial: HashMap<u64, Arc<Identity>>,
-    order: VecDeque<u64>,
-}
-
-impl Owners {
-    fn new(max: usize) -> Self {
-        Self { max, by_serial: HashMap::new(), order: VecDeque::new() }
-    }
-
-    fn remember(&mut self, serial: u64, identity: Arc<Identity>) {
-        // 0 stands for "not an attempt that we saw".
-        if serial == 0 || self.max == 0 {
-            return;
-        }
-        if self.by_serial.insert(serial, identity).is_none() {
-            self.order.push_back(serial);
-        }
-        while self.order.len() > self.max {
-            if let Some(oldest) = self.order.pop_front() {
-                self.by_serial.remove(&oldest);
-            }
-        }
-    }
-
-    fn get(&self, serial: u64) -> Option<Arc<Identity>> {
-        self.by_serial.get(&serial).cloned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::sync::Mutex;
 
     use super::*;
@@ -375,17 +365,5 @@ mod tests {
         assert_eq!(describer.nameless(), 0);
         assert!(describer.describe_now(attempt, WallClock::fixed(0)).client.is_none());
         assert_eq!(describer.nameless(), 1);
-    }
-
-    #[test]
-    fn the_memory_of_owners_is_bounded_and_forgets_the_oldest() {
-        let mut owners = Owners::new(2);
-        let identity = fixtures::pod("shop", "cart", "cart");
-        for serial in [0, 1, 2, 3] {
-            owners.remember(serial, Arc::clone(&identity));
-        }
-        assert!(owners.get(0).is_none() && owners.get(1).is_none());
-        assert!(owners.get(2).is_some() && owners.get(3).is_some());
-        assert_eq!(owners.order.len(), 2);
     }
 }

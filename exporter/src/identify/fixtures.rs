@@ -68,6 +68,7 @@ fn describe(attempt: Attempt) -> Described {
         peer: None,
         service: None,
         previous_owner: None,
+        previous_owner_sent: None,
         node: Arc::new(node.network()),
         unknown: Arc::new(node.unknown()),
     }

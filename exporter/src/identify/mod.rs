@@ -20,6 +20,7 @@ pub mod kubernetes;
 pub mod late;
 pub mod names;
 pub mod node;
+pub mod owners;
 pub mod rights;
 pub mod static_list;
 pub mod unit;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::names::Names;
+use super::signals::{Signals, Told, Untold};
 use super::sink::{Batch, Message};
 use super::waiting::Waiting;
 use crate::answer::held::{Lookup, Name, Named};
@@ -17,8 +18,7 @@ use crate::capture::probe::kernel::in_initial_pid_namespace;
 use crate::cli::stages;
 use crate::config::{Color, Config, ExporterKind};
 use crate::deliver::console::{Console, Options as ConsoleOptions};
-use crate::deliver::{Delivery, DropReason, Parcel, Priority};
-use crate::encode::spans::Encoder;
+use crate::deliver::{Delivery, DropReason};
 use crate::health::heartbeat::Heartbeat;
 use crate::identify::cgroup::CgroupPaths;
 use crate::identify::chain::Identities;
@@ -41,9 +41,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Everything after the tracker.
 pub struct Telemetry {
     describer: Describer,
-    encoder: Encoder,
+    signals: Signals,
     consoles: Vec<Console<Stdout>>,
-    delivery: Arc<Delivery>,
     recent: Arc<Recent>,
     waiting: Waiting,
 }
@@ -62,6 +61,7 @@ impl Telemetry {
         sources.push(host.clone());
         let identities = Identities::with_late(sources, names.late);
         let services = names.services.map(|services| Arc::new(ServiceNames(services)) as Arc<dyn Identify>);
+        let network = Arc::new(node.network());
         let describer =
             Describer::new(identities, Some(host), &node, config.tracking.max_tenancies).with_services(services);
         let consoles = config.trace_exporters().filter_map(|exporter| match &exporter.kind {
@@ -76,9 +76,8 @@ impl Telemetry {
         });
         Self {
             describer,
-            encoder: Encoder::new(stages::encode(config, node.name(), names.covered, false)),
+            signals: Signals::new(config, node.name(), names.covered, network, delivery, monotonic()),
             consoles: consoles.collect(),
-            delivery,
             recent,
             waiting: Waiting::new(config.kubernetes.unknown_wait),
         }
@@ -87,6 +86,11 @@ impl Telemetry {
     /// How many ends went out with no name, for whoever tells of it.
     pub fn nameless(&self) -> Arc<AtomicU64> {
         self.describer.nameless_count()
+    }
+
+    /// What is not told, for whoever counts it.
+    pub fn untold(&self) -> Arc<Untold> {
+        self.signals.untold()
     }
 
     /// Works until the capture thread has ended and all it told is dealt with.
@@ -112,6 +116,7 @@ impl Telemetry {
                 self.describer.nameless()
             );
         }
+        self.signals.tick(monotonic(), true);
         self.on_console(Console::finish);
     }
 
@@ -121,7 +126,10 @@ impl Telemetry {
                 Message::Called(process, netns, time) => self.describer.notice(&process, netns, time),
                 Message::Found(finding) => self.tell(finding),
                 Message::Held(lookup, holders) => self.name(lookup, holders),
-                Message::Tick(now) => self.on_console(|console| console.tick(now)),
+                Message::Tick(now) => {
+                    self.on_console(|console| console.tick(now));
+                    self.signals.tick(now, false);
+                }
             }
         }
     }
@@ -137,7 +145,10 @@ impl Telemetry {
                     }
                 }
             },
-            Finding::Inbound(summary) => self.on_console(|console| console.inbound(&summary)),
+            Finding::Inbound(summary) => {
+                self.on_console(|console| console.inbound(&summary));
+                self.signals.inbound(&summary);
+            }
         }
     }
 
@@ -158,11 +169,19 @@ impl Telemetry {
     }
 
     fn say(&mut self, described: &Described) {
+        if self.signals.is_quiet(described) {
+            return;
+        }
+        // Who may ask the agent is root on this node, and is told all.
         self.recent.push(described);
-        let encoded = self.encoder.encode(described);
-        self.on_console(|console| console.attempt(described));
-        let priority = if encoded.keep { Priority::Failure } else { Priority::Success };
-        self.delivery.offer(Parcel::traces(priority, encoded.resource_spans));
+        let told = self.signals.privacy().apply(described);
+        self.on_console(|console| console.attempt(&told));
+        if self.signals.attempt(&told, monotonic()) == Told::Kept {
+            self.describer.sent(described.attempt.serial);
+        }
+        if let Some(owner) = told.attempt.previous_owner.as_ref().filter(|owner| owner.serial != 0) {
+            self.describer.sent(owner.serial);
+        }
     }
 
     /// Gives those who held a port their names.

@@ -1,0 +1,68 @@
+//! Records that sum up: attempts beyond their budget, and SYNs from outside that came to nothing.
+
+use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
+
+use super::attributes::Attributes;
+use super::logs::{Event, Severity, envelope};
+use super::names::{log, otel, verdict};
+use super::volume::Summary;
+use crate::identify::Identity;
+use crate::identify::clock::WallClock;
+use crate::track::attempt::InboundSummary;
+
+/// Attempts of one workload, destination and cause beyond their budget; those of many on the node's network.
+pub fn beyond_budget(summary: &Summary, network: &Identity, clock: WallClock) -> ResourceLogs {
+    let Summary { key, attempts, failed, from, until } = summary;
+    let seconds = until.since(*from).as_secs_f64();
+    let mut attributes = Attributes::with_capacity(8);
+    if let Some(destination) = key.destination {
+        attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, destination);
+    }
+    attributes.opt_str(verdict::OUTCOME, key.outcome.map(|outcome| outcome.as_str()));
+    attributes.opt_str(verdict::CAUSE, key.cause.map(|cause| cause.as_str()));
+    attributes.int(log::SUMMARY_ATTEMPTS, int(*attempts));
+    attributes.int(log::SUMMARY_FAILED, int(*failed));
+    attributes.double(log::SUMMARY_DURATION, seconds);
+    let who = key.client.as_ref().and_then(|client| client.display_name());
+    let to = key.destination.map_or_else(|| "several destinations".to_owned(), |to| to.to_string());
+    let outcome = key.outcome.map_or("", |outcome| outcome.as_str());
+    let cause = key.cause.map(|cause| format!(": {}", cause.as_str())).unwrap_or_default();
+    let who = who.as_deref().unwrap_or("several workloads");
+    let event = Event {
+        name: log::SUMMARY,
+        severity: if *failed > 0 { Severity::Error } else { Severity::Warn },
+        time: clock.unix_nanos(*until),
+        body: format!(
+            "{attempts} more attempts of {who} -> {to} in {seconds:.1} s, {failed} of them failed; {outcome}{cause}; over the budget, so none has a span of its own"
+        ),
+        span: None,
+        sampled: false,
+    };
+    envelope(key.client.as_deref().unwrap_or(network), event.record(attributes))
+}
+
+/// SYNs from outside to a listener of this node.
+pub fn inbound(summary: &InboundSummary, network: &Identity, clock: WallClock) -> ResourceLogs {
+    let seconds = summary.until.since(summary.from).as_secs_f64();
+    let mut attributes = Attributes::with_capacity(8);
+    attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, summary.listener);
+    attributes.int(log::INBOUND_SYNS, int(summary.syns));
+    attributes.int(log::INBOUND_COUNTED, int(summary.counted));
+    attributes.double(log::SUMMARY_DURATION, seconds);
+    let event = Event {
+        name: log::INBOUND,
+        severity: Severity::Warn,
+        time: clock.unix_nanos(summary.until),
+        body: format!(
+            "{} SYNs from outside to {} in {seconds:.1} s were followed by no connection",
+            summary.syns, summary.listener
+        ),
+        span: None,
+        sampled: false,
+    };
+    envelope(network, event.record(attributes))
+}
+
+fn int(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
