@@ -3,14 +3,14 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, span::SpanKind};
 use tokio::runtime::Runtime;
 
-use super::exporters::otlp_options;
+use super::exporters::{otlp_options, signals};
 use crate::config::{Config, Env, Exporter, ExporterKind, Loaded, OtlpExporter};
 use crate::deliver::{Answer, GrpcSender, Parcel, Priority, Signal, request};
 
@@ -96,7 +96,7 @@ fn effective(config: &Config, runtime: &Runtime, out: &mut dyn Write) -> io::Res
             }
             ExporterKind::Otlp(otlp) => {
                 writeln!(out, "exporter {id}: {}", describe(otlp))?;
-                match GrpcSender::new(&otlp_options(id, otlp).grpc) {
+                match GrpcSender::new(&otlp_options(id, otlp, signals(config, id)).grpc) {
                     Ok(sender) if config.pipelines.traces.contains(id) => senders.push((id.clone(), sender)),
                     Ok(_) => {}
                     Err(what) => {
@@ -107,13 +107,43 @@ fn effective(config: &Config, runtime: &Runtime, out: &mut dyn Write) -> io::Res
             }
         }
     }
-    writeln!(out, "traces -> {}", config.pipelines.traces.join(", "))?;
+    destinations(config, out)?;
     if !config.resource_attributes.is_empty() {
         let names: Vec<&str> = config.resource_attributes.iter().map(|(name, _)| name.as_str()).collect();
         writeln!(out, "on every resource: {}", names.join(", "))?;
     }
     senders.sort_by_key(|(id, _)| config.pipelines.traces.iter().position(|other| other == id));
     Ok((!wrong).then_some(senders))
+}
+
+/// Writes where each signal goes, and where synspan's own does.
+fn destinations(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let pipelines = &config.pipelines;
+    let all: Vec<&str> = config.trace_exporters().map(|exporter| exporter.id.as_str()).collect();
+    destination(out, "traces", &all, None)?;
+    // The console shows an attempt once: with the traces.
+    let sent = |ids| -> Vec<&str> {
+        let sent = config.named(ids).filter(|exporter| !matches!(exporter.kind, ExporterKind::Debug(_)));
+        sent.map(|exporter| exporter.id.as_str()).collect()
+    };
+    destination(out, "logs", &sent(&pipelines.logs), None)?;
+    destination(out, "metrics", &sent(&pipelines.metrics), Some(config.metrics.interval))?;
+    let own = &config.own_telemetry;
+    let mut logs = vec!["standard error"];
+    logs.extend(sent(&own.log_exporters));
+    destination(out, "synspan's own logs", &logs, None)?;
+    destination(out, "synspan's own metrics", &sent(&own.metric_exporters), Some(own.metric_interval))
+}
+
+fn destination(out: &mut dyn Write, what: &str, ids: &[&str], interval: Option<Duration>) -> io::Result<()> {
+    if ids.is_empty() {
+        return writeln!(out, "{what} -> nowhere");
+    }
+    write!(out, "{what} -> {}", ids.join(", "))?;
+    match interval {
+        Some(interval) => writeln!(out, ", every {interval:?}"),
+        None => writeln!(out),
+    }
 }
 
 /// One line; names of headers, but not their values.
@@ -202,7 +232,31 @@ mod tests {
             out,
             "exporter debug: console, attempts that failed, came late or reused a port\n\
              exporter otlp: OTLP/gRPC to http://127.0.0.1:4317, gzip, timeout 5s, headers authorization\n\
-             traces -> debug, otlp\n"
+             traces -> debug, otlp\n\
+             logs -> otlp\n\
+             metrics -> otlp, every 60s\n\
+             synspan's own logs -> standard error\n\
+             synspan's own metrics -> nowhere\n"
+        );
+    }
+
+    #[test]
+    fn says_where_each_signal_goes() {
+        let text = "exporters: {debug: , otlp/a: {endpoint: 'http://a:1'}, otlp/b: {endpoint: 'http://b:1'}}\n\
+                    service:\n  pipelines: {logs: {exporters: [otlp/a, otlp/b]}, traces: {exporters: [debug]}}\n  \
+                    telemetry: {logs: {exporters: [otlp/a]}, metrics: {exporters: [otlp/b], interval: 90s}}\n";
+        let (checked, out) = run(text, false);
+        assert_eq!(checked, Checked::Ok);
+        let lines: Vec<&str> = out.lines().filter(|line| line.contains(" -> ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "traces -> debug",
+                "logs -> otlp/a, otlp/b",
+                "metrics -> nowhere",
+                "synspan's own logs -> standard error, otlp/a",
+                "synspan's own metrics -> otlp/b, every 90s"
+            ]
         );
     }
 

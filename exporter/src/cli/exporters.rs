@@ -11,23 +11,33 @@ const ENOUGH: usize = 512 << 10;
 /// ...and takes no more than this. Each needs its size in memory several times over.
 const PLENTY: usize = 1 << 20;
 
-/// Options of delivery for every exporter that sends somewhere. The console is none of them.
+/// Options of delivery for every exporter that a pipeline sends to. The console is none of them.
 pub fn delivery_options(config: &Config) -> Options {
-    let exporters = config
-        .trace_exporters()
+    let used = config.pipelines.ids().into_iter().filter_map(|id| config.exporter(id));
+    let exporters = used
         .filter_map(|exporter| match &exporter.kind {
-            ExporterKind::Otlp(otlp) => Some(otlp_options(&exporter.id, otlp)),
+            ExporterKind::Otlp(otlp) => Some(otlp_options(&exporter.id, otlp, signals(config, &exporter.id))),
             ExporterKind::Debug(_) => None,
         })
         .collect();
     Options { memory_limit: usize::try_from(config.delivery.memory_limit).unwrap_or(usize::MAX), exporters }
 }
 
-/// Options of one OTLP exporter for traces.
-pub fn otlp_options(id: &str, otlp: &OtlpExporter) -> ExporterOptions {
+/// The signals whose pipelines name an exporter.
+pub fn signals(config: &Config, id: &str) -> Vec<Signal> {
+    let pipelines = &config.pipelines;
+    [(Signal::Traces, &pipelines.traces), (Signal::Logs, &pipelines.logs), (Signal::Metrics, &pipelines.metrics)]
+        .into_iter()
+        .filter(|(_, ids)| ids.iter().any(|other| other == id))
+        .map(|(signal, _)| signal)
+        .collect()
+}
+
+/// Options of one OTLP exporter for these signals.
+pub fn otlp_options(id: &str, otlp: &OtlpExporter, signals: Vec<Signal>) -> ExporterOptions {
     ExporterOptions {
         id: id.to_owned(),
-        signals: vec![Signal::Traces],
+        signals,
         grpc: grpc(otlp),
         retry: RetryOptions {
             enabled: otlp.retry.enabled,
@@ -97,5 +107,32 @@ fn queue(queue: &config::SendingQueue) -> QueueOptions {
         min_bytes,
         max_items,
         max_bytes: max_bytes.min(MAX_REQUEST),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MapEnv;
+
+    #[test]
+    fn each_exporter_has_the_signals_of_its_pipelines() {
+        let of = |text: &str| {
+            let config = Config::parse("t.yaml", text, &MapEnv::default()).unwrap().config;
+            let exporters = delivery_options(&config).exporters.into_iter();
+            exporters.map(|exporter| (exporter.id, exporter.signals)).collect::<Vec<_>>()
+        };
+        let (traces, logs, metrics) = (Signal::Traces, Signal::Logs, Signal::Metrics);
+        let exporters = "exporters: {otlp: {endpoint: 'http://a:1'}, otlp/b: {endpoint: 'http://b:1'}, debug: }\n";
+        let all = vec![traces, logs, metrics];
+        assert_eq!(of(exporters), [("otlp".to_owned(), all.clone()), ("otlp/b".to_owned(), all)]);
+        let apart = "service:\n  pipelines:\n    logs: {exporters: [otlp/b, debug]}\n    \
+                     traces: {exporters: [otlp]}\n    metrics: {exporters: [otlp/b]}\n";
+        assert_eq!(
+            of(&format!("{exporters}{apart}")),
+            [("otlp".to_owned(), vec![traces]), ("otlp/b".to_owned(), vec![logs, metrics])]
+        );
+        let own = "service: {pipelines: {logs: {exporters: [otlp]}}, telemetry: {metrics: {exporters: [otlp/b]}}}";
+        assert_eq!(of(&format!("{exporters}{own}")), [("otlp".to_owned(), vec![logs])], "the SDK sends synspan's own");
     }
 }

@@ -5,28 +5,42 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    Agent, Attach, Capture, Color, Config, DebugExporter, Delivery, Enabled, Exporter, ExporterKind, IdKey, Identity,
-    Kubernetes, LogLevel, Pipelines, Secret, SecretKey, SpanKind, StaticIdentity, Tracking,
+    Agent, Attach, Capture, Config, Delivery, Enabled, IdKey, Identity, Kubernetes, Secret, SecretKey, SpanKind,
+    StaticIdentity, Tracking,
 };
-use super::otlp::otlp;
+use super::pipelines::exporters_and_pipelines;
 use super::reader::{Field, MapReader, Reading, join};
+use super::signals::signals;
 use super::tree::Node;
-use super::values::{Wrong, boolean, choice, duration, nearest, number, one_of, prefix, shown, size};
+use super::values::{Wrong, boolean, choice, duration, number, prefix, shown, size};
 
-/// Types of exporters that exist.
-const TYPES: [&str; 3] = ["otlp", "otlp_grpc", "debug"];
-
-/// What the file says of exporters and pipelines may be nothing; then others decide.
+/// What the file gives.
 pub(super) struct FileConfig {
     pub config: Config,
-    pub names_exporters: bool,
+    pub given: Given,
+}
+
+/// What the file says itself, so that the environment does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Given {
+    /// Which exporters there are, and so where each signal goes.
+    pub exporters: bool,
+    /// `metrics.interval`.
+    pub interval: bool,
+    /// `metrics.temporality`.
+    pub temporality: bool,
+    /// `metrics.histogram`.
+    pub histogram: bool,
+    /// `service.telemetry.metrics.interval`.
+    pub own_interval: bool,
 }
 
 /// Reads the file's tree. Every problem is in `reading`.
 pub(super) fn file(root: &Node, reading: &mut Reading<'_>) -> FileConfig {
     let mut config = Config::default();
     let mut map = Field { node: root, line: root.line, path: String::new() }.map(reading);
-    let names_exporters = exporters_and_pipelines(&mut map, reading, &mut config);
+    let mut given = Given::default();
+    exporters_and_pipelines(&mut map, reading, &mut config, &mut given);
     capture(&mut map, reading, &mut config.capture);
     tracking(&mut map, reading, &mut config.tracking);
     identity(&mut map, reading, &mut config.identity);
@@ -36,6 +50,7 @@ pub(super) fn file(root: &Node, reading: &mut Reading<'_>) -> FileConfig {
         choice(text, &[("standard", SpanKind::Standard), ("internal", SpanKind::Internal)])
     });
     spans.finish(reading);
+    signals(&mut map, reading, &mut config, &mut given);
     delivery(&mut map, reading, &mut config.delivery);
     agent(&mut map, reading, &mut config.agent);
     for key in ["receivers", "processors", "connectors", "extensions"] {
@@ -46,185 +61,8 @@ pub(super) fn file(root: &Node, reading: &mut Reading<'_>) -> FileConfig {
             "remove it: of a Collector's file synspan takes `exporters` and their pipelines",
         );
     }
-    for key in ["sampling", "privacy"] {
-        map.unsupported(reading, key, &[], "remove it: it comes with a later version");
-    }
     map.finish(reading);
-    FileConfig { config, names_exporters }
-}
-
-/// Whether the file names any exporter.
-fn exporters_and_pipelines(map: &mut MapReader<'_>, reading: &mut Reading<'_>, config: &mut Config) -> bool {
-    let mut defined: Vec<(String, usize)> = Vec::new();
-    let mut exporters = Vec::new();
-    if let Some(field) = map.field("exporters") {
-        for entry in field.entries(reading).unwrap_or_default() {
-            let block = Field { node: &entry.value, line: entry.line, path: join(&field.path, &entry.key) };
-            defined.push((entry.key.clone(), entry.line));
-            if let Some(kind) = exporter(&entry.key, &block, reading) {
-                exporters.push(Exporter { id: entry.key.clone(), kind });
-            }
-        }
-    }
-    let traces = service(map, reading, config, &defined);
-    if defined.is_empty() {
-        return false;
-    }
-    config.exporters = exporters;
-    let ids = match traces {
-        Some(traces) => {
-            for (id, line) in defined.iter().filter(|(id, _)| !traces.contains(id)) {
-                let right = format!("add {id} to service.pipelines.traces.exporters, or remove it");
-                reading.warning(*line, &join("exporters", id), "this exporter is in no pipeline", right);
-            }
-            traces
-        }
-        // With no pipelines at all, everything goes to every exporter.
-        None => defined.into_iter().map(|(id, _)| id).collect(),
-    };
-    config.pipelines = Pipelines::all_to(ids);
-    true
-}
-
-fn exporter(id: &str, block: &Field<'_>, reading: &mut Reading<'_>) -> Option<ExporterKind> {
-    let (kind, name) = match id.split_once('/') {
-        Some((kind, name)) => (kind, Some(name)),
-        None => (id, None),
-    };
-    if name.is_some_and(str::is_empty) {
-        reading.problem(
-            block.line,
-            &block.path,
-            "the name after the slash is empty",
-            format!("write {kind} or {kind}/name"),
-        );
-        return None;
-    }
-    match kind {
-        "otlp" | "otlp_grpc" => otlp(block, reading).map(|otlp| ExporterKind::Otlp(Box::new(otlp))),
-        "debug" => Some(ExporterKind::Debug(debug(block, reading))),
-        "otlphttp" | "otlp_http" => {
-            reading.problem(
-                block.line,
-                &block.path,
-                "OTLP over HTTP is not supported by this version",
-                "use otlp (gRPC, port 4317 by custom)",
-            );
-            None
-        }
-        _ => {
-            let right = match nearest(kind, TYPES) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("use {}", one_of(&TYPES)),
-            };
-            reading.problem(
-                block.line,
-                &block.path,
-                format!("{} is no type of exporter that synspan has", shown(kind)),
-                right,
-            );
-            None
-        }
-    }
-}
-
-fn debug(block: &Field<'_>, reading: &mut Reading<'_>) -> DebugExporter {
-    let mut map = block.map(reading);
-    let mut debug = DebugExporter::default();
-    if let Some(all) =
-        map.get(reading, "verbosity", |text| choice(text, &[("basic", false), ("normal", false), ("detailed", true)]))
-    {
-        debug.all = all;
-    }
-    map.set(reading, "all", &mut debug.all, boolean);
-    map.set(reading, "color", &mut debug.color, |text| {
-        choice(text, &[("auto", Color::Auto), ("always", Color::Always), ("never", Color::Never)])
-    });
-    for key in ["sampling_initial", "sampling_thereafter", "use_internal_logger", "output_paths", "sending_queue"] {
-        map.unsupported(reading, key, &[], "remove it: the console sums up what it does not show");
-    }
-    map.finish(reading);
-    debug
-}
-
-/// The traces pipeline's exporters, if the file names pipelines.
-fn service(
-    map: &mut MapReader<'_>,
-    reading: &mut Reading<'_>,
-    config: &mut Config,
-    defined: &[(String, usize)],
-) -> Option<Vec<String>> {
-    let mut service = map.map(reading, "service");
-    let mut traces = None;
-    if let Some(field) = service.field("pipelines") {
-        let mut pipelines = field.map(reading);
-        for key in ["logs", "metrics", "profiles"] {
-            pipelines.unsupported(reading, key, &[], "remove it: this version sends traces only");
-        }
-        match pipelines.field("traces") {
-            Some(field) => traces = pipeline(&field, reading, defined),
-            None => reading.problem(
-                field.line,
-                &field.path,
-                "there is no pipeline `traces`",
-                "add traces: {exporters: [...]}, or remove `pipelines` to send to every exporter",
-            ),
-        }
-        pipelines.finish(reading);
-    }
-    service.unsupported(reading, "extensions", &[], "remove it: synspan has no extensions");
-    let mut telemetry = service.map(reading, "telemetry");
-    let mut logs = telemetry.map(reading, "logs");
-    logs.set(reading, "level", &mut config.log_level, |text| {
-        let levels = [
-            ("error", LogLevel::Error),
-            ("warn", LogLevel::Warn),
-            ("info", LogLevel::Info),
-            ("debug", LogLevel::Debug),
-            ("trace", LogLevel::Trace),
-        ];
-        choice(&text.to_ascii_lowercase(), &levels)
-    });
-    logs.finish(reading);
-    for key in ["metrics", "traces", "resource"] {
-        telemetry.unsupported(reading, key, &[], "remove it: this version has no telemetry of its own to send");
-    }
-    telemetry.finish(reading);
-    service.finish(reading);
-    traces
-}
-
-fn pipeline(field: &Field<'_>, reading: &mut Reading<'_>, defined: &[(String, usize)]) -> Option<Vec<String>> {
-    let mut map = field.map(reading);
-    for key in ["receivers", "processors"] {
-        map.unsupported(reading, key, &[], "remove it: synspan is the receiver, and has no processors");
-    }
-    let listed = map.field("exporters");
-    map.finish(reading);
-    let Some(listed) = listed else {
-        reading.problem(field.line, &field.path, "no exporter is named", "add exporters: [...]");
-        return None;
-    };
-    let mut ids: Vec<String> = Vec::new();
-    let items = listed.items(reading)?;
-    if items.is_empty() {
-        reading.problem(listed.line, &listed.path, "the list is empty", "name at least one exporter");
-    }
-    for item in items {
-        let Some(id) = item.text(reading) else { continue };
-        if ids.iter().any(|other| other == id) {
-            reading.problem(item.line, &item.path, format!("{} is named twice", shown(id)), "keep one of the two");
-        } else if !defined.iter().any(|(other, _)| other == id) {
-            let right = match nearest(id, defined.iter().map(|(id, _)| id.as_str())) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("add {id}: below `exporters`, or remove it here"),
-            };
-            reading.problem(item.line, &item.path, format!("the exporter {} is not defined", shown(id)), right);
-        } else {
-            ids.push(id.to_owned());
-        }
-    }
-    Some(ids)
+    FileConfig { config, given }
 }
 
 fn capture(map: &mut MapReader<'_>, reading: &mut Reading<'_>, capture: &mut Capture) {

@@ -6,9 +6,9 @@
 //! - An exporter block copied from a Collector's file works, with the Collector's keys and defaults.
 //!   A key that synspan cannot honour is an error, unless it is set to what happens anyway.
 //! - Unknown keys are errors. `${env:NAME:-default}` works in every value.
-//! - A file with `exporters` and no `service.pipelines` sends to every exporter.
+//! - A file with `exporters` and no `service.pipelines` sends every signal to every exporter.
 //! - Without any exporter in the file (or without a file) the standard variables
-//!   `OTEL_EXPORTER_OTLP_*` may name one; else everything goes to the console.
+//!   `OTEL_EXPORTER_OTLP_*` may name some; else everything goes to the console.
 
 mod environment;
 mod error;
@@ -17,7 +17,9 @@ mod file;
 mod model;
 mod otlp;
 mod otlp_model;
+mod pipelines;
 mod reader;
+mod signals;
 mod signals_model;
 mod standard;
 mod tree;
@@ -46,6 +48,7 @@ pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     values::duration(text).map_err(|wrong| format!("{}; {}", wrong.what, wrong.instead))
 }
 
+use file::Given;
 use reader::Reading;
 use standard::Standard;
 
@@ -65,7 +68,7 @@ impl Config {
     /// Everything that is wrong, at once.
     pub fn load(path: Option<&Path>, env: &dyn Env) -> Result<Loaded, ConfigError> {
         let Some(path) = path else {
-            return finish(Config::default(), false, Vec::new(), Vec::new(), env);
+            return finish(Config::default(), Given::default(), Vec::new(), Vec::new(), env);
         };
         let name = path.display().to_string();
         let whole = |what: String, instead: &str| ConfigError {
@@ -104,22 +107,23 @@ impl Config {
         }
         reading.expand(&mut root, "");
         let read = file::file(&root, &mut reading);
-        finish(read.config, read.names_exporters, reading.problems, reading.warnings, env)
+        finish(read.config, read.given, reading.problems, reading.warnings, env)
     }
 }
 
 /// Adds what the environment says.
 fn finish(
     mut config: Config,
-    names_exporters: bool,
+    given: Given,
     mut problems: Vec<Problem>,
     mut warnings: Vec<Problem>,
     env: &dyn Env,
 ) -> Result<Loaded, ConfigError> {
     let mut standard = Standard::new(env);
-    if !names_exporters {
-        standard.exporter(&mut config);
+    if !given.exporters {
+        standard.exporters(&mut config);
     }
+    standard.metrics(&mut config, given);
     standard.resource(&mut config);
     problems.append(&mut standard.problems);
     warnings.append(&mut standard.warnings);

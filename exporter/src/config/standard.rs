@@ -1,9 +1,12 @@
 //! The standard variables of the OpenTelemetry specification: `OTEL_EXPORTER_OTLP_*`
-//! (specification/protocol/exporter.md) and `OTEL_RESOURCE_ATTRIBUTES` (specification/resource/sdk.md).
+//! (specification/protocol/exporter.md), `OTEL_{TRACES,LOGS,METRICS}_EXPORTER` and `OTEL_METRIC_EXPORT_INTERVAL`
+//! (specification/configuration/sdk-environment-variables.md), the preferences of metrics
+//! (specification/metrics/sdk_exporters/otlp.md) and `OTEL_RESOURCE_ATTRIBUTES` (specification/resource/sdk.md).
 //!
-//! Two things differ from an SDK. Where no PROTOCOL is named the protocol is gRPC, the only one there
-//! is yet (the specification's default is http/protobuf); naming another is an error. And requests are
-//! compressed by gzip unless COMPRESSION says otherwise, which the specification leaves open.
+//! Three things differ from an SDK. Where no PROTOCOL is named the protocol is gRPC, the only one there
+//! is yet (the specification's default is http/protobuf); naming another is an error. Requests are
+//! compressed by gzip unless COMPRESSION says otherwise, which the specification leaves open. A signal is
+//! sent only if its endpoint is named or its exporter is: the specification's default is `otlp` to localhost.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,13 +14,26 @@ use std::time::Duration;
 
 use super::environment::Env;
 use super::error::Problem;
-use super::model::{Config, Exporter, ExporterKind, Pipelines, Secret};
+use super::file::Given;
+use super::model::{Config, DebugExporter, Exporter, ExporterKind, HistogramKind, Pipelines, Secret, Temporality};
 use super::otlp::{compression, endpoint_parts, header_name, visible};
 use super::otlp_model::{Endpoint, OtlpExporter, Pem};
-use super::values::{Wrong, boolean, shown};
+use super::signals::SHORTEST;
+use super::values::{Wrong, boolean, choice, shown};
 
 /// The specification's default of TIMEOUT.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The specification's default of ENDPOINT, for gRPC.
+const LOCAL: &str = "http://localhost:4317";
+/// The signals as the variables have them, in the order of [`Pipelines`].
+const SIGNALS: [&str; 3] = ["TRACES", "LOGS", "METRICS"];
+
+/// What a variable names for a signal; neither: it is not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Wanted {
+    otlp: bool,
+    console: bool,
+}
 
 /// What the variables say, and what is wrong with them.
 pub(super) struct Standard<'e> {
@@ -32,11 +48,116 @@ impl<'e> Standard<'e> {
         Self { env, source: "environment".into(), problems: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Puts an OTLP exporter in the place of the default console if an endpoint is named.
-    pub fn exporter(&mut self, config: &mut Config) {
-        let Some(otlp) = self.otlp() else { return };
-        config.exporters = vec![Exporter { id: "otlp".to_owned(), kind: ExporterKind::Otlp(Box::new(otlp)) }];
-        config.pipelines = Pipelines::all_to(vec!["otlp".to_owned()]);
+    /// Puts other exporters in the place of the default console if any is named: `otlp` for all signals that
+    /// have it alike, else `otlp/SIGNAL` for each.
+    pub fn exporters(&mut self, config: &mut Config) {
+        let wanted = SIGNALS.map(|signal| self.wanted(signal));
+        let mut otlp = [const { None }; 3];
+        for ((signal, wanted), otlp) in SIGNALS.into_iter().zip(&wanted).zip(&mut otlp) {
+            if wanted.map_or_else(|| self.setting(signal, "ENDPOINT").is_some(), |wanted| wanted.otlp) {
+                *otlp = self.otlp(signal);
+            }
+        }
+        let nowhere = otlp.iter().all(Option::is_none);
+        if nowhere && wanted.iter().all(Option::is_none) {
+            return;
+        }
+        let alike = {
+            let mut named = otlp.iter().flatten();
+            let first = named.next();
+            named.all(|other| Some(other) == first)
+        };
+        let mut exporters: Vec<Exporter> = Vec::new();
+        let ids = otlp.into_iter().zip(SIGNALS).zip(wanted).map(|((otlp, signal), wanted)| {
+            let id = if alike { "otlp".to_owned() } else { format!("otlp/{}", signal.to_ascii_lowercase()) };
+            let otlp = otlp.map(|otlp| Exporter { id, kind: ExporterKind::Otlp(Box::new(otlp)) });
+            // A signal that nothing is said of goes to the console, unless something is named for another.
+            let console = wanted.map_or(nowhere, |wanted| wanted.console);
+            let debug = Exporter { id: "debug".to_owned(), kind: ExporterKind::Debug(DebugExporter::default()) };
+            let mut ids = Vec::new();
+            for exporter in otlp.into_iter().chain(console.then_some(debug)) {
+                ids.push(exporter.id.clone());
+                if exporters.iter().all(|other| other.id != exporter.id) {
+                    exporters.push(exporter);
+                }
+            }
+            ids
+        });
+        let mut ids = ids.collect::<Vec<_>>().into_iter();
+        let mut next = || ids.next().unwrap_or_default();
+        config.pipelines = Pipelines { traces: next(), logs: next(), metrics: next() };
+        config.exporters = exporters;
+    }
+
+    /// Sets what the file does not say of metrics.
+    pub fn metrics(&mut self, config: &mut Config, given: Given) {
+        let temporality = self.preference("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", |text| {
+            let choices = [
+                ("cumulative", Temporality::Cumulative),
+                ("delta", Temporality::Delta),
+                ("lowmemory", Temporality::LowMemory),
+            ];
+            choice(&text.to_ascii_lowercase(), &choices)
+        });
+        let histogram = self.preference("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", |text| {
+            let choices = [
+                ("explicit_bucket_histogram", HistogramKind::Explicit),
+                ("base2_exponential_bucket_histogram", HistogramKind::Exponential),
+            ];
+            choice(&text.to_ascii_lowercase(), &choices)
+        });
+        let interval = self.preference("OTEL_METRIC_EXPORT_INTERVAL", |text| match milliseconds(text)? {
+            time if time < SHORTEST => {
+                Err(Wrong::new(format!("{} is too short", shown(text)), "set it to at least 1000"))
+            }
+            time => Ok(time),
+        });
+        let metrics = &mut config.metrics;
+        metrics.temporality = temporality.filter(|_| !given.temporality).unwrap_or(metrics.temporality);
+        metrics.histogram = histogram.filter(|_| !given.histogram).unwrap_or(metrics.histogram);
+        metrics.interval = interval.filter(|_| !given.interval).unwrap_or(metrics.interval);
+        let own = &mut config.own_telemetry.metric_interval;
+        *own = interval.filter(|_| !given.own_interval).unwrap_or(*own);
+    }
+
+    /// What is named for a signal by the variable OTEL_SIGNAL_EXPORTER; none if it is not set to what is known.
+    fn wanted(&mut self, signal: &str) -> Option<Wanted> {
+        self.preference(&format!("OTEL_{signal}_EXPORTER"), |text| {
+            let mut wanted = Wanted::default();
+            for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+                match word.to_ascii_lowercase().as_str() {
+                    "otlp" => wanted.otlp = true,
+                    "console" => wanted.console = true,
+                    "none" => {}
+                    _ => {
+                        return Err(Wrong::new(
+                            format!("{} is no exporter that synspan has", shown(word)),
+                            "set it to otlp, console or none",
+                        ));
+                    }
+                }
+            }
+            Ok(wanted)
+        })
+    }
+
+    /// The value of a variable that no signal has of its own. The specification: what is not known is ignored with
+    /// a warning.
+    fn preference<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        let text = self.env.var(name)?;
+        let text = text.trim();
+        if text.is_empty() {
+            return None;
+        }
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                let what = format!("{}, so the variable is ignored", wrong.what);
+                let warning = self.make(name, Wrong::new(what, wrong.instead));
+                self.warnings.push(warning);
+                None
+            }
+        }
     }
 
     /// Sets the attributes of every resource.
@@ -69,12 +190,12 @@ impl<'e> Standard<'e> {
         config.resource_attributes = attributes.into_iter().collect();
     }
 
-    fn otlp(&mut self) -> Option<OtlpExporter> {
-        let (name, text) = self.setting("ENDPOINT")?;
+    fn otlp(&mut self, signal: &str) -> Option<OtlpExporter> {
+        let (name, text) = self.setting(signal, "ENDPOINT").unwrap_or_else(|| (String::new(), LOCAL.to_owned()));
         let (host, port, tls) = self.parse(&name, endpoint_parts, &text)?;
-        let insecure = self.value("INSECURE", |text| boolean(&text.to_ascii_lowercase())).unwrap_or(false);
+        let insecure = self.value(signal, "INSECURE", |text| boolean(&text.to_ascii_lowercase())).unwrap_or(false);
         let mut otlp = OtlpExporter::new(Endpoint { host, port, tls: tls.unwrap_or(!insecure) });
-        self.value("PROTOCOL", |text| match text {
+        self.value(signal, "PROTOCOL", |text| match text {
             "grpc" => Ok(()),
             "http/protobuf" | "http/json" => Err(Wrong::new(
                 format!("{} is not supported by this version", shown(text)),
@@ -82,14 +203,14 @@ impl<'e> Standard<'e> {
             )),
             _ => Err(Wrong::new(format!("{} is no protocol of OTLP", shown(text)), "set it to grpc")),
         });
-        otlp.timeout = self.value("TIMEOUT", milliseconds).unwrap_or(TIMEOUT);
-        if let Some(value) = self.value("COMPRESSION", compression) {
+        otlp.timeout = self.value(signal, "TIMEOUT", milliseconds).unwrap_or(TIMEOUT);
+        if let Some(value) = self.value(signal, "COMPRESSION", compression) {
             otlp.compression = value;
         }
-        if let Some(headers) = self.value("HEADERS", headers) {
+        if let Some(headers) = self.value(signal, "HEADERS", headers) {
             otlp.headers = headers;
         }
-        let file = |name| self.setting(name).map(|(_, path)| Pem::File(PathBuf::from(path)));
+        let file = |name| self.setting(signal, name).map(|(_, path)| Pem::File(PathBuf::from(path)));
         otlp.tls.ca = file("CERTIFICATE");
         otlp.tls.cert = file("CLIENT_CERTIFICATE");
         otlp.tls.key = file("CLIENT_KEY");
@@ -101,22 +222,22 @@ impl<'e> Standard<'e> {
                     "set CLIENT_CERTIFICATE and CLIENT_KEY, or neither",
                 ),
             );
-            self.problems.push(problem);
+            self.problem(problem);
         }
         Some(otlp)
     }
 
     /// A variable's full name and value: that of the signal before the general one; empty is unset.
-    fn setting(&self, name: &str) -> Option<(String, String)> {
-        ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"].iter().find_map(|prefix| {
+    fn setting(&self, signal: &str, name: &str) -> Option<(String, String)> {
+        [format!("OTEL_EXPORTER_OTLP_{signal}_"), "OTEL_EXPORTER_OTLP_".to_owned()].iter().find_map(|prefix| {
             let name = format!("{prefix}{name}");
             let value = self.env.var(&name)?;
             (!value.trim().is_empty()).then(|| (name, value.trim().to_owned()))
         })
     }
 
-    fn value<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
-        let (name, text) = self.setting(name)?;
+    fn value<T>(&mut self, signal: &str, name: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        let (name, text) = self.setting(signal, name)?;
         self.parse(&name, parse, &text)
     }
 
@@ -125,9 +246,16 @@ impl<'e> Standard<'e> {
             Ok(value) => Some(value),
             Err(wrong) => {
                 let problem = self.make(name, wrong);
-                self.problems.push(problem);
+                self.problem(problem);
                 None
             }
+        }
+    }
+
+    /// Keeps a problem. What a variable of all signals has is found with each of them.
+    fn problem(&mut self, problem: Problem) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
         }
     }
 

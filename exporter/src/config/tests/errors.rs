@@ -119,10 +119,6 @@ fn exporters_and_pipelines() {
         "t.yaml:1: exporters.otlp: `endpoint` is missing; add one, such as endpoint: http://localhost:4317",
     );
     one(
-        "exporters: {debug: }\nservice:\n  pipelines:\n    traces: {exporters: [debug]}\n    logs: {exporters: [debug]}",
-        "t.yaml:5: service.pipelines.logs: not supported by synspan; remove it: this version sends traces only",
-    );
-    one(
         "exporters: {debug: }\nservice: {pipelines: {traces: {exporters: []}}}",
         "t.yaml:2: service.pipelines.traces.exporters: the list is empty; name at least one exporter",
     );
@@ -243,7 +239,7 @@ proptest! {
     #[test]
     fn random_yaml_never_panics(
         lines in prop::collection::vec(
-            "( {0,6})(- |\\? )?(exporters|otlp|debug|service|pipelines|traces|endpoint|headers|tls|identity|static|attributes|<<|\"a|&x|\\*x)?(:|: |,|\\{|\\[|\\}|\\]|\\||>|\t|!!x )?([a-z0-9$\\{\\}:/.\\-]{0,12})",
+            "( {0,6})(- |\\? )?(exporters|otlp|debug|service|pipelines|traces|logs/2|telemetry|metrics|sampling|destinations|endpoint|headers|tls|identity|static|attributes|<<|\"a|&x|\\*x)?(:|: |,|\\{|\\[|\\}|\\]|\\||>|\t|!!x )?([a-z0-9$\\{\\}:/.\\-]{0,12})",
             0..20,
         ),
     ) {

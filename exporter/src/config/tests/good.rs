@@ -203,7 +203,7 @@ fn warnings_do_not_stop() {
         [
             "test.yaml:3: exporters.otlp.endpoint: port 4318 is that of OTLP over HTTP by custom; gRPC's is 4317",
             "test.yaml:3: exporters.otlp.tls: these settings are not used; the endpoint is not https:// or tls.insecure is true",
-            "test.yaml:3: exporters.otlp: this exporter is in no pipeline; add otlp to service.pipelines.traces.exporters, or remove it",
+            "test.yaml:3: exporters.otlp: this exporter is in no pipeline; add otlp to the exporters of one below service.pipelines, or remove it",
         ]
     );
 }
@@ -211,7 +211,6 @@ fn warnings_do_not_stop() {
 #[test]
 fn the_standard_variables() {
     let env = MapEnv::from([
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:4317"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://traces:4317"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a=b%20c"),
         ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "1500"),

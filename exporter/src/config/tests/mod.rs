@@ -2,3 +2,6 @@
 
 mod errors;
 mod good;
+mod signals_errors;
+mod signals_good;
+mod variables;
