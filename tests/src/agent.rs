@@ -22,6 +22,10 @@ pub const READY: &str = "capture ready";
 /// (`bpf,perfmon,net_admin`); empty for none. Without it they have all of the lab's.
 pub const CAPABILITIES: &str = "SYNSPAN_LAB_CAPABILITIES";
 
+/// The environment variable that adds to every agent's configuration: a JSON object whose keys take the place of those
+/// that the lab would write.
+pub const SETTINGS: &str = "SYNSPAN_LAB_SETTINGS";
+
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const END_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -101,9 +105,15 @@ pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
         Sink::Console => json!({"debug": {}}),
     };
     let names: Vec<_> = exporters.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
-    Ok(json!({
+    let all: Vec<_> = names.iter().filter(|name| *name != "debug").collect();
+    let pipelines = if all.is_empty() {
+        json!({"traces": {"exporters": names}})
+    } else {
+        json!({"traces": {"exporters": names}, "logs": {"exporters": all}, "metrics": {"exporters": all}})
+    };
+    let mut config = json!({
         "exporters": exporters,
-        "service": {"pipelines": {"traces": {"exporters": names}}},
+        "service": {"pipelines": pipelines},
         "capture": {"cgroup": world.node_cgroup(node)?},
         "tracking": {"covered": covered, "settle": "100ms"},
         "identity": {"node_name": node, "static": people},
@@ -116,7 +126,15 @@ pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
             None => json!({"enabled": false}),
         },
         "agent": {"socket": socket(world, node)},
-    }))
+    });
+    if let Ok(text) = std::env::var(SETTINGS) {
+        let added: serde_json::Map<String, Value> = serde_json::from_str(&text)
+            .map_err(|error| Error::Lab(format!("{SETTINGS} is no JSON object: {error}")))?;
+        if let Some(config) = config.as_object_mut() {
+            config.extend(added);
+        }
+    }
+    Ok(config)
 }
 
 impl Agent {

@@ -11,6 +11,7 @@ pub mod captures;
 pub mod cluster;
 pub mod error;
 pub mod flood;
+pub mod load;
 pub mod handover;
 pub mod matrix;
 pub mod net;

@@ -16,7 +16,7 @@ use synspan_lab::scenario::model::Scenario;
 use synspan_lab::scenario::run::Run;
 use synspan_lab::suite::{self, Job, Options, Report};
 use synspan_lab::topology::Family;
-use synspan_lab::{agent, bench, flood, handover, worker};
+use synspan_lab::{agent, bench, flood, handover, load, worker};
 
 /// The fault lab: real faults on one kernel, and what the agent must say of them. Needs root.
 #[derive(Parser)]
@@ -76,6 +76,19 @@ enum Command {
         /// The agent's program; `synspan` beside this one without.
         #[arg(long)]
         agent: Option<PathBuf>,
+    },
+    /// Many attempts of a known mix, and whether spans, records and metrics each tell all of them.
+    Load {
+        #[command(flatten)]
+        mix: load::Mix,
+        /// Judge what a Collector wrote into this directory, to which `--forward` leads.
+        #[arg(long, requires = "forward")]
+        written: Option<PathBuf>,
+        /// Something is left out on purpose: spans and records need not be complete.
+        #[arg(long)]
+        sampled: bool,
+        #[command(flatten)]
+        watch: WatchArgs,
     },
     /// Remove what labs left that are gone.
     Clean,
@@ -207,6 +220,12 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             cleanup::take_over_signals()?;
             return handover(times, &agent::program(given.as_deref())?);
         }
+        Command::Load { mix, written, sampled, watch } => {
+            root()?;
+            cleanup::take_over_signals()?;
+            let agent = agent::program(watch.agent.as_deref())?;
+            return loaded(mix, &agent, watch.forward, written.as_deref(), sampled);
+        }
         Command::Clean => {
             for what in leftovers::clean()? {
                 println!("removed {what}");
@@ -281,6 +300,38 @@ fn handover(times: usize, agent: &Path) -> Result<ExitCode> {
     println!("{found}");
     let faults = found.faults();
     faults.iter().take(50).for_each(|fault| println!("WRONG  {fault}"));
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn loaded(
+    mix: load::Mix,
+    agent: &Path,
+    forward: Option<SocketAddr>,
+    written: Option<&Path>,
+    sampled: bool,
+) -> Result<ExitCode> {
+    let (truth, agents) = load::run(mix, &own()?, agent, forward)?;
+    let said = match (forward, written) {
+        (None, _) => load::of_kept(&agents.kept()),
+        (Some(_), Some(dir)) => {
+            // What came last is written within the file exporters' interval.
+            std::thread::sleep(Duration::from_secs(3));
+            load::of_files(dir)?
+        }
+        (Some(_), None) => {
+            println!("done\n{}", truth.tally());
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    println!("done\n{}{said}", truth.tally());
+    if sampled {
+        println!("{}", agents.logs());
+    }
+    let faults = said.faults(truth.tally(), !sampled);
+    if !faults.is_empty() {
+        println!("{}", agents.logs());
+    }
+    faults.iter().for_each(|fault| println!("WRONG  {fault}"));
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -2,8 +2,12 @@
 //! nothing of it passes an interface that an agent watches; or a pipe from there to another receiver.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use tokio::runtime::Runtime;
@@ -23,12 +27,54 @@ pub const ENDPOINT: &str = "127.0.0.1:4317";
 pub struct Receiver {
     runtime: Runtime,
     spans: Arc<Mutex<Vec<Span>>>,
+    kept: Arc<Mutex<Kept>>,
     forward: Option<SocketAddr>,
 }
 
+#[derive(Clone)]
 struct Service {
     node: String,
     spans: Arc<Mutex<Vec<Span>>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// The requests as they came.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Of spans.
+    pub traces: Vec<ExportTraceServiceRequest>,
+    /// Of log records.
+    pub logs: Vec<ExportLogsServiceRequest>,
+    /// Of metrics.
+    pub metrics: Vec<ExportMetricsServiceRequest>,
+}
+
+impl Service {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Service {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> std::result::Result<Response<ExportLogsServiceResponse>, Status> {
+        self.kept().logs.push(request.into_inner());
+        Ok(Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Service {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> std::result::Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.kept().metrics.push(request.into_inner());
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
 }
 
 #[tonic::async_trait]
@@ -37,7 +83,9 @@ impl TraceService for Service {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> std::result::Result<Response<ExportTraceServiceResponse>, Status> {
-        let new = seen::spans(&self.node, request.into_inner());
+        let request = request.into_inner();
+        self.kept().traces.push(request.clone());
+        let new = seen::spans(&self.node, request);
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -49,7 +97,7 @@ impl Receiver {
     pub fn start(forward: Option<SocketAddr>) -> Result<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().context("start the receiver's runtime")?;
-        Ok(Self { runtime, spans: Arc::default(), forward })
+        Ok(Self { runtime, spans: Arc::default(), kept: Arc::default(), forward })
     }
 
     /// Listens on the loopback of a node's namespace.
@@ -72,20 +120,24 @@ impl Receiver {
 
     fn serve(&self, node: &str, listener: TcpListener) -> Result<()> {
         listener.set_nonblocking(true).context("make the receiver non-blocking")?;
-        let service = Service { node: node.to_owned(), spans: self.spans.clone() };
+        let service = Service { node: node.to_owned(), spans: self.spans.clone(), kept: self.kept.clone() };
         let forward = self.forward;
         let _context = self.runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener).context("listen for agents")?;
         self.runtime.spawn(async move {
             match forward {
                 None => {
-                    let server = TraceServiceServer::new(service)
+                    let traces = TraceServiceServer::new(service.clone())
                         .accept_compressed(CompressionEncoding::Gzip)
                         .accept_compressed(CompressionEncoding::Zstd)
                         .max_decoding_message_size(64 << 20);
+                    let logs = LogsServiceServer::new(service.clone()).max_decoding_message_size(64 << 20);
+                    let metrics = MetricsServiceServer::new(service).max_decoding_message_size(64 << 20);
                     let incoming = TcpListenerStream::new(listener);
                     // It runs until the runtime ends with the lab.
-                    let _ = tonic::transport::Server::builder().add_service(server).serve_with_incoming(incoming).await;
+                    let mut server = tonic::transport::Server::builder();
+                    let server = server.add_service(traces).add_service(logs).add_service(metrics);
+                    let _ = server.serve_with_incoming(incoming).await;
                 }
                 Some(to) => pipe(listener, to).await,
             }
@@ -96,6 +148,11 @@ impl Receiver {
     /// What came so far.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All requests that came so far, of every signal.
+    pub fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the spans go elsewhere.

@@ -66,6 +66,11 @@ impl Agents {
         self.receiver.spans()
     }
 
+    /// All requests so far, of every signal.
+    pub fn kept(&self) -> std::sync::MutexGuard<'_, crate::receiver::Kept> {
+        self.receiver.kept()
+    }
+
     /// Whether there is anything to check: spans come to the lab.
     pub fn checked(&self) -> bool {
         self.watch.agent.is_some() && !self.watch.console && !self.receiver.forwards()

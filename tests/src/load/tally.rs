@@ -1,0 +1,70 @@
+//! Counts of attempts by workload and outcome: what was done, and what each signal says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What becomes of an attempt.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// It is established.
+    Taken,
+    /// It is refused.
+    Refused,
+    /// Nobody answers, and the application gives up.
+    Dark,
+    /// It is established, with a port that another workload's connection had.
+    Again,
+}
+
+/// Workload, outcome, cause; whether the port was used again.
+pub type Key = (String, String, String, bool);
+
+/// Attempts by key.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tally(pub BTreeMap<Key, u64>);
+
+impl Tally {
+    /// Counts so many more.
+    pub fn add(&mut self, key: Key, count: u64) {
+        if count > 0 {
+            *self.0.entry(key).or_default() += count;
+        }
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for ((workload, outcome, cause, again), count) in &self.0 {
+            let again = if *again { " reuse" } else { "" };
+            writeln!(f, "  {workload:<16} {outcome:<12} {cause:<20}{again:<6} {count:>8}")?;
+        }
+        writeln!(f, "  {:<50}{:>14}", "in all", self.total())
+    }
+}
+
+/// What was done.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Truth(Tally);
+
+impl Truth {
+    /// So many attempts more.
+    pub fn add(&mut self, workload: &str, kind: Kind, count: u64) {
+        let (outcome, cause, again) = match kind {
+            Kind::Taken => ("established", "", false),
+            Kind::Again => ("established", "", true),
+            Kind::Refused => ("refused", "connection_refused", false),
+            Kind::Dark => ("aborted", "no_response", false),
+        };
+        self.0.add((workload.to_owned(), outcome.to_owned(), cause.to_owned(), again), count);
+    }
+
+    /// As each signal must have it.
+    pub fn tally(&self) -> &Tally {
+        &self.0
+    }
+}
