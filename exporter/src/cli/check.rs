@@ -1,25 +1,24 @@
 //! `synspan check`: what a configuration means, or what is wrong with it, and with `--send` what each
-//! backend answers to one span.
+//! backend answers to one record of each signal.
+
+mod records;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, span::SpanKind};
 use tokio::runtime::Runtime;
 
 use super::exporters::{otlp_options, signals};
 use crate::config::{Config, Env, Exporter, ExporterKind, Loaded, OtlpExporter};
-use crate::deliver::{Answer, GrpcSender, Parcel, Priority, Signal, request};
+use crate::deliver::{Answer, GrpcSender, Signal, request};
 
 /// Arguments of `synspan check`.
 #[derive(Clone, PartialEq, Eq, Debug, clap::Args)]
 pub struct CheckArgs {
     /// The configuration file; without it, the defaults and the environment are checked
     pub config: Option<PathBuf>,
-    /// Send one span, marked as a test, to each exporter, and show what each backend answers
+    /// Send one record of each signal, marked as a test, to each exporter, and show what each backend answers
     #[arg(long)]
     pub send: bool,
 }
@@ -29,7 +28,7 @@ pub struct CheckArgs {
 pub enum Checked {
     /// All is well.
     Ok = 0,
-    /// A backend did not take the span.
+    /// A backend did not take a record.
     SendFailed = 1,
     /// The configuration cannot be used.
     Wrong = 2,
@@ -60,19 +59,19 @@ pub fn check(args: &CheckArgs, env: &dyn Env, out: &mut dyn Write) -> io::Result
     if senders.is_empty() {
         writeln!(out, "send: nothing to send to, only the console is in use")?;
     }
-    for (exporter, sender) in senders {
-        let (parcel, trace) = test_span(&config);
-        write!(out, "send: {exporter}: ")?;
-        match runtime.block_on(sender.send(Signal::Traces, request(&parcel))) {
+    for (exporter, signal, sender) in senders {
+        let (parcel, mark) = records::test(&config, signal);
+        write!(out, "send: {exporter}: {}: ", signal.name())?;
+        match runtime.block_on(sender.send(signal, request(&parcel))) {
             Answer::Taken { rejected: 0, message } if message.is_empty() => {
-                writeln!(out, "ok, the backend took the span `synspan check`, trace {trace}")?;
+                writeln!(out, "ok, the backend took {mark}")?;
             }
             Answer::Taken { rejected: 0, message } => {
-                writeln!(out, "ok, trace {trace}, and the backend says: {message}")?;
+                writeln!(out, "ok, the backend took {mark}, and says: {message}")?;
             }
             Answer::Taken { message, .. } => {
                 checked = Checked::SendFailed;
-                writeln!(out, "the backend rejected the span (partial success): {message}")?;
+                writeln!(out, "the backend rejected it (partial success): {message}")?;
             }
             Answer::Failed(failure) => {
                 checked = Checked::SendFailed;
@@ -83,8 +82,11 @@ pub fn check(args: &CheckArgs, env: &dyn Env, out: &mut dyn Write) -> io::Result
     Ok(checked)
 }
 
+/// An exporter, a signal of it, and what sends it.
+type Sending = (String, Signal, GrpcSender);
+
 /// Writes what is in effect. Gives the exporters to send to; none if one cannot be set up.
-fn effective(config: &Config, runtime: &Runtime, out: &mut dyn Write) -> io::Result<Option<Vec<(String, GrpcSender)>>> {
+fn effective(config: &Config, runtime: &Runtime, out: &mut dyn Write) -> io::Result<Option<Vec<Sending>>> {
     let _guard = runtime.enter();
     let mut senders = Vec::new();
     let mut wrong = false;
@@ -97,8 +99,9 @@ fn effective(config: &Config, runtime: &Runtime, out: &mut dyn Write) -> io::Res
             ExporterKind::Otlp(otlp) => {
                 writeln!(out, "exporter {id}: {}", describe(otlp))?;
                 match GrpcSender::new(&otlp_options(id, otlp, signals(config, id)).grpc) {
-                    Ok(sender) if config.pipelines.traces.contains(id) => senders.push((id.clone(), sender)),
-                    Ok(_) => {}
+                    Ok(sender) => {
+                        senders.extend(signals(config, id).into_iter().map(|of| (id.clone(), of, sender.clone())));
+                    }
                     Err(what) => {
                         wrong = true;
                         writeln!(out, "exporters.{id}: {what}")?;
@@ -112,7 +115,6 @@ fn effective(config: &Config, runtime: &Runtime, out: &mut dyn Write) -> io::Res
         let names: Vec<&str> = config.resource_attributes.iter().map(|(name, _)| name.as_str()).collect();
         writeln!(out, "on every resource: {}", names.join(", "))?;
     }
-    senders.sort_by_key(|(id, _)| config.pipelines.traces.iter().position(|other| other == id));
     Ok((!wrong).then_some(senders))
 }
 
@@ -164,46 +166,6 @@ fn describe(otlp: &OtlpExporter) -> String {
         line += &format!(", headers {}", names.join(" "));
     }
     line
-}
-
-/// A span that says it is a test, and its trace id in hex.
-fn test_span(config: &Config) -> (Parcel, String) {
-    let text = |value: &str| Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) });
-    let mut attributes =
-        vec![KeyValue { key: "service.name".to_owned(), value: text("synspan"), ..KeyValue::default() }];
-    for (key, value) in &config.resource_attributes {
-        attributes.push(KeyValue { key: key.clone(), value: text(value), ..KeyValue::default() });
-    }
-    let now =
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0));
-    // An id of zeros is not valid.
-    let trace = rand::random::<u128>().max(1);
-    let mark = KeyValue {
-        key: "synspan.check".to_owned(),
-        value: Some(AnyValue { value: Some(Value::BoolValue(true)) }),
-        ..KeyValue::default()
-    };
-    let span = Span {
-        trace_id: trace.to_be_bytes().to_vec(),
-        span_id: rand::random::<u64>().max(1).to_be_bytes().to_vec(),
-        name: "synspan check".to_owned(),
-        kind: SpanKind::Internal as i32,
-        start_time_unix_nano: now,
-        end_time_unix_nano: now,
-        attributes: vec![mark],
-        ..Span::default()
-    };
-    let scope = InstrumentationScope {
-        name: "synspan".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
-    let resource = ResourceSpans {
-        resource: Some(Resource { attributes, ..Resource::default() }),
-        scope_spans: vec![ScopeSpans { scope: Some(scope), spans: vec![span], ..ScopeSpans::default() }],
-        ..ResourceSpans::default()
-    };
-    (Parcel::traces(Priority::Failure, vec![resource]), format!("{trace:032x}"))
 }
 
 #[cfg(test)]
@@ -276,6 +238,10 @@ mod tests {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (checked, out) = run(&format!("exporters: {{otlp: {{endpoint: 'http://127.0.0.1:{port}'}}}}"), true);
         assert_eq!(checked, Checked::SendFailed);
-        assert!(out.contains("send: otlp: cannot connect: ") && out.contains("check that the backend runs"), "{out}");
+        assert!(
+            ["traces", "logs", "metrics"].iter().all(|of| out.contains(&format!("send: otlp: {of}: cannot connect: ")))
+                && out.contains("check that the backend runs"),
+            "{out}"
+        );
     }
 }

@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+use opentelemetry_proto::tonic::trace::v1::span::Link;
 use serde::de::DeserializeOwned;
 
 use super::tally::Tally;
@@ -40,8 +41,6 @@ pub struct Judgement {
     pub alone: u64,
     /// Spans and records that came twice.
     pub twice: u64,
-    /// Whether a total is one of an interval.
-    pub deltas: bool,
 }
 
 type SpanKey = (Vec<u8>, Vec<u8>);
@@ -71,7 +70,8 @@ fn lines<T: DeserializeOwned>(path: &Path, mut take: impl FnMut(T)) -> Result<()
     let file = std::fs::File::open(path).context(format_args!("read {}", path.display()))?;
     for line in std::io::BufReader::new(file).lines() {
         let line = line.context(format_args!("read {}", path.display()))?;
-        let request = serde_json::from_str(&line).map_err(|error| Error::Lab(format!("{}: {error}", path.display())))?;
+        let request =
+            serde_json::from_str(&line).map_err(|error| Error::Lab(format!("{}: {error}", path.display())))?;
         take(request);
     }
     Ok(())
@@ -124,10 +124,11 @@ impl Reading {
             for span in resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
                 let id = (span.trace_id.clone(), span.span_id.clone());
                 self.judgement.twice += u64::from(!self.spans.insert(id.clone()));
-                let previous = |kind: &KeyValue| kind.key == "synspan.link.type" && text(std::slice::from_ref(kind), &kind.key) == "previous_owner";
-                let links = span.links.iter().filter(|link| link.attributes.iter().any(previous));
+                let previous = |link: &&Link| text(&link.attributes, "synspan.link.type") == "previous_owner";
+                let links = span.links.iter().filter(previous);
                 self.links.extend(links.map(|link| (link.trace_id.clone(), link.span_id.clone())));
                 let stands_alone = |name| text(&span.attributes, name) == "true";
+                // Of an attempt of its own: not what was made for a link, nor for a later SYN of one.
                 if span.name == "tcp connect" && !stands_alone("synspan.late") && !stands_alone("synspan.syn_retry") {
                     self.connects.insert(id);
                     self.judgement.spans.add(key(&workload, &span.attributes), 1);
@@ -163,12 +164,12 @@ impl Reading {
             let instance = text(of, "service.instance.id");
             let workload = text(of, "service.name");
             for metric in resource.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
-                let Some(Data::Sum(sum)) = metric.data.as_ref().filter(|data| matches!(data, Data::Sum(sum) if sum.is_monotonic))
+                let Some(Data::Sum(sum)) =
+                    metric.data.as_ref().filter(|data| matches!(data, Data::Sum(sum) if sum.is_monotonic))
                 else {
                     continue;
                 };
                 let delta = sum.aggregation_temporality == 1;
-                self.judgement.deltas |= delta;
                 for point in &sum.data_points {
                     self.point(&workload, &instance, &metric.name, delta, point);
                 }
@@ -198,7 +199,8 @@ impl Reading {
             series.before += series.value;
             (series.start, series.time, series.value) = (point.start_time_unix_nano, point.time_unix_nano, value);
         } else {
-            self.judgement.went_back += u64::from(value < series.value || point.time_unix_nano < series.time);
+            let back = value < series.value || point.time_unix_nano < series.time;
+            self.judgement.went_back += u64::from(back);
             (series.time, series.value) = (point.time_unix_nano, value);
         }
     }
@@ -221,7 +223,7 @@ impl Reading {
 
 impl Judgement {
     /// What is not as it was done, in lines; nothing if all is. `all` says that every attempt must have a span and a
-    /// record, for nothing was left out on purpose.
+    /// record, for nothing was left out on purpose; else every failure and reuse must have them or be summed up.
     pub fn faults(&self, truth: &Tally, all: bool) -> Vec<String> {
         let mut faults = Vec::new();
         let mut without_reuse = Tally::default();
@@ -241,6 +243,16 @@ impl Judgement {
         if all {
             compare("spans", &self.spans, truth);
             compare("records", &self.records, truth);
+        } else {
+            // Of failures and reuses none is missing that no summary counts.
+            let kept_always = |tally: &Tally| -> u64 {
+                let counted = tally.0.iter().filter(|((_, outcome, _, again), _)| outcome != "established" || *again);
+                counted.map(|(_, count)| count).sum()
+            };
+            let (is, must) = (kept_always(&self.spans) + self.summed, kept_always(truth));
+            if is != must {
+                faults.push(format!("{is} failed or reused attempts have a span or are summed up, and {must} must"));
+            }
         }
         for (name, must) in [("synspan.connect.failures", failures), ("synspan.port_reuses", reuses)] {
             for (workload, must) in must {

@@ -50,6 +50,9 @@ pub struct Mix {
     /// Of them, with the port of another workload's connection of a moment ago.
     #[arg(long, default_value_t = 250)]
     pub again: u32,
+    /// End the agent in the middle, and start it anew.
+    #[arg(long)]
+    pub restart: bool,
 }
 
 /// Makes the attempts, watched by an agent that sends to `forward` or to the lab. Gives what was done, and the agents
@@ -72,8 +75,13 @@ pub fn run(mix: Mix, program: &Path, agent: &Path, forward: Option<SocketAddr>) 
     let Some(server) = topology.address(SERVER, Family::V4) else { return lab("the server has no address") };
     for port in (FIRST_PORT..FIRST_PORT + PORTS).chain([AGAIN_PORT]) {
         let at = SocketAddr::new(server, port);
-        let listen =
-            Command::Listen { socket: format!("s{port}"), at, backlog: 4096, accept: Accept::Serve, way: Default::default() };
+        let listen = Command::Listen {
+            socket: format!("s{port}"),
+            at,
+            backlog: 4096,
+            accept: Accept::Serve,
+            way: Default::default(),
+        };
         world.worker(SERVER)?.ask(listen, PATIENCE)?;
     }
     // Nobody answers there: neither the listener nor the kernel.
@@ -84,7 +92,7 @@ pub fn run(mix: Mix, program: &Path, agent: &Path, forward: Option<SocketAddr>) 
     let mut agents = Agents::new(&world, watch)?;
     agents.start(&world, NODE)?;
     let mut load = Load { world, server, truth: Truth::default(), next: [0; PODS.len()] };
-    load.all(mix)?;
+    load.all(mix, |world| if mix.restart { agents.restart(world, NODE) } else { Ok(()) })?;
     // What is settled late is told before the agent ends.
     sleep(Duration::from_secs(3));
     agents.stop()?;
@@ -100,14 +108,18 @@ struct Load {
 }
 
 impl Load {
-    fn all(&mut self, mix: Mix) -> Result<()> {
+    /// All of them; `between` is done in the middle, while none is open.
+    fn all(&mut self, mix: Mix, between: impl FnOnce(&World) -> Result<()>) -> Result<()> {
         let Some(taken) = mix.attempts.checked_sub(mix.refused + mix.dark + 2 * mix.again) else {
             return lab("there are more attempts of one kind than in all");
         };
         // Those that use a port again need as many before them, which are of the taken.
         self.many(mix.dark, Kind::Dark)?;
-        self.many(taken, Kind::Taken)?;
-        self.many(mix.refused, Kind::Refused)?;
+        self.many(taken / 2, Kind::Taken)?;
+        self.many(mix.refused / 2, Kind::Refused)?;
+        between(&self.world)?;
+        self.many(taken - taken / 2, Kind::Taken)?;
+        self.many(mix.refused - mix.refused / 2, Kind::Refused)?;
         self.again(mix.again)
     }
 

@@ -51,6 +51,15 @@ impl Agents {
         Ok(())
     }
 
+    /// Ends a node's agent as an update would, and starts it anew.
+    pub fn restart(&mut self, world: &World, node: &str) -> Result<()> {
+        for agent in self.running.iter_mut().filter(|agent| agent.node() == node) {
+            agent.stop()?;
+        }
+        self.running.retain(|agent| agent.node() != node);
+        self.start(world, node)
+    }
+
     /// Ends all, first to last.
     pub fn stop(&mut self) -> Result<()> {
         let mut result = Ok(());

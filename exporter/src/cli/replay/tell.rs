@@ -106,6 +106,8 @@ impl Teller {
             let encoded = sending.encoder.encode(&described);
             let priority = if encoded.keep { Priority::Failure } else { Priority::Success };
             sending.offer(Parcel::traces(priority, encoded.resource_spans));
+            let record = sending.encoder.record(&described, true);
+            sending.offer(Parcel::logs(priority, record.into_iter().collect()));
         }
         Ok(())
     }
