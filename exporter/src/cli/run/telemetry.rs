@@ -138,6 +138,8 @@ impl Telemetry {
                 }
             },
             Finding::Inbound(summary) => self.on_console(|console| console.inbound(&summary)),
+            // Not told yet.
+            Finding::Flow(_) | Finding::Stalled(_) => {}
         }
     }
 
