@@ -126,6 +126,7 @@ fn what(kind: u8, bytes: &mut Bytes<'_>) -> What {
             client_acked: bytes.maybe(number),
             client_next: bytes.maybe(number),
             server_next: bytes.maybe(number),
+            numbers: None,
             over: bytes.flag(),
         }),
         29 => What::Inbound(InboundCount { listener: tuple(bytes).dst, syns: u64::from(bytes.byte()) + 1 }),

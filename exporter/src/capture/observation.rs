@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::flow::{FlowAnswer, FlowNumbers};
 use super::tuple::{Addr, Endpoint, Tuple};
 
 /// A monotonic time: nanoseconds of the kernel's `CLOCK_MONOTONIC`, or of a capture file's clock.
@@ -65,6 +66,8 @@ pub enum What {
     Listener(ListenerState),
     /// A connection that was open before capture began, or whose numbers were asked for.
     Flow(KnownFlow),
+    /// What an open connection has counted, where that was asked for.
+    FlowNumbers(FlowAnswer),
     /// Inbound SYNs that were only counted.
     Inbound(InboundCount),
     /// An interface came under watch, changed, or went.
@@ -118,6 +121,27 @@ pub enum TcpState {
     Listen = 10,
     Closing = 11,
     NewSynRecv = 12,
+}
+
+impl TcpState {
+    /// The state with the kernel's number; none if there is no such state.
+    pub fn of_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            3 => Self::SynRecv,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            7 => Self::Close,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            10 => Self::Listen,
+            11 => Self::Closing,
+            12 => Self::NewSynRecv,
+            _ => return None,
+        })
+    }
 }
 
 /// A step of a TCP socket (sock_ops).
@@ -463,6 +487,8 @@ pub struct KnownFlow {
     pub client_next: Option<u32>,
     /// The server's next sequence number, if known.
     pub server_next: Option<u32>,
+    /// What its socket on this node has counted so far, if known: what comes later is counted from there.
+    pub numbers: Option<FlowNumbers>,
     /// Whether it is over, and only connection tracking or a TIME_WAIT socket remembers it.
     pub over: bool,
 }

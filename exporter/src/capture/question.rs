@@ -30,6 +30,16 @@ pub enum Question {
         /// The namespace's cookie.
         netns: u64,
     },
+    /// What the socket of an open connection has counted (answer: `What::FlowNumbers`; none if it is gone, or
+    /// another socket has the tuple).
+    FlowNumbers {
+        /// From that socket's own end to its peer.
+        tuple: Tuple,
+        /// The cookie of its network namespace, 0 if not known.
+        netns: u64,
+        /// Its cookie.
+        cookie: u64,
+    },
     /// connect() calls are seen that send no SYN: watch what they return (answer: `What::CallFailed`).
     WatchCalls,
 }

@@ -92,6 +92,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
     let signs = Signs::new();
     let pods = names.registry.clone();
     let telemetry = Telemetry::new(config, args.all, delivery.clone(), recent.clone(), names);
+    let untold = telemetry.untold();
     let naming = Naming::new(config, pods, named.clone(), telemetry.nameless());
     let heartbeat = signs.telemetry.clone();
     let telemetry = std::thread::Builder::new().name("synspan-tell".to_owned()).spawn(move || {
@@ -163,6 +164,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
         },
         "track": tally.json(),
         "kubernetes": { "requests": named.get().requests, "lists": named.get().lists },
+        "untold": untold.json(),
         "findings_dropped": dropped.load(Ordering::Relaxed),
         "deliver": telemetry::counted(&delivery),
     });

@@ -55,6 +55,9 @@ pub fn track(config: &Config) -> TrackOptions {
         max_tenancies: tracking.max_tenancies,
         settle: tracking.settle,
         id_key: id_key(config),
+        report_own: !config.quiet.own_exports,
+        report_loopback: !config.quiet.loopback,
+        flow_interval: config.flows.interval,
         ..TrackOptions::default()
     }
 }

@@ -6,6 +6,7 @@
 pub mod attributes;
 pub mod events;
 pub mod facts;
+pub mod flows;
 pub mod forward;
 pub mod ids;
 pub mod links;

@@ -14,8 +14,9 @@ use super::names::resource;
 use crate::capture::tuple::{Addr, Endpoint, Tuple};
 use crate::identify::Identity;
 use crate::identify::covered::Covered;
-use crate::identify::describe::Described;
+use crate::identify::describe::{Described, DescribedFlow};
 use crate::track::attempt::{Attempt, Role, StoryStep};
+use crate::track::flow::FlowSide;
 use crate::track::trace_id::IdKey;
 
 /// What is told of a peer's address outside `tracking.covered`.
@@ -71,6 +72,25 @@ impl Privacy {
         if self.owner != Owner::Full {
             self.hide_owner(&mut described);
         }
+        Cow::Owned(described)
+    }
+
+    /// A flow as it may be told.
+    pub fn flow<'a>(&self, described: &'a DescribedFlow) -> Cow<'a, DescribedFlow> {
+        if self.addresses == Addresses::Keep {
+            return Cow::Borrowed(described);
+        }
+        let mut described = described.clone();
+        let role = match described.flow.side {
+            FlowSide::Client => Role::Client,
+            FlowSide::Server => Role::Server,
+        };
+        if role == Role::Client {
+            described.destination = self.endpoint(described.destination);
+        }
+        self.tuple(&mut described.flow.tuple, role);
+        self.tuple(&mut described.flow.socket, role);
+        described.flow.wire.iter_mut().for_each(|tuple| self.tuple(tuple, role));
         Cow::Owned(described)
     }
 

@@ -11,7 +11,9 @@ use super::node::Node;
 use super::owners::{Owners, Past};
 use super::{Answer, End, Identify, Identity};
 use crate::capture::observation::{Direction, Mono, PointKind, Process};
+use crate::capture::tuple::{Addr, Endpoint};
 use crate::track::attempt::{Attempt, PreviousOwner, Role};
+use crate::track::flow::{Flow, FlowSide};
 
 /// An attempt and who took part in it: all that the encoders and the console need.
 #[derive(Clone, Debug)]
@@ -38,6 +40,25 @@ pub struct Described {
     pub node: Arc<Identity>,
     /// The resource of an end on this node that nothing knows.
     pub unknown: Arc<Identity>,
+}
+
+/// A flow and who took part in it.
+#[derive(Clone, Debug)]
+pub struct DescribedFlow {
+    /// The flow.
+    pub flow: Flow,
+    /// Wall-clock time for all its monotonic times.
+    pub clock: WallClock,
+    /// Whose socket tells.
+    pub own: Arc<Identity>,
+    /// The other end, where it is known.
+    pub peer: Option<Arc<Identity>>,
+    /// What the client asked for.
+    pub destination: Endpoint,
+    /// Whether its attempt was made by a client of this node.
+    pub client_is_here: bool,
+    /// Whether the attempt's span was sent; none if nothing is remembered of it.
+    pub attempt_sent: Option<bool>,
 }
 
 /// Describes attempts, and remembers who made them for as long as they may turn up as previous owners.
@@ -119,6 +140,43 @@ impl Describer {
         Arc::clone(&self.nameless)
     }
 
+    /// Names the ends of an attempt that is not over, as far as they are known now.
+    pub fn describe_passing(&mut self, attempt: Box<Attempt>, clock: WallClock) -> Described {
+        let (client, server) = (self.client(&attempt).now(), self.server(&attempt).now());
+        self.put_together(attempt, clock, client, server)
+    }
+
+    /// Names the ends of a flow: those of its attempt where that was seen; none if that one is left out of everything.
+    pub fn describe_flow(&self, flow: &Flow, clock: WallClock) -> Option<DescribedFlow> {
+        let past = self.owners.get(flow.serial);
+        if past.as_ref().is_some_and(|past| past.quiet) {
+            return None;
+        }
+        let at = flow.opened.unwrap_or(flow.at);
+        let address = |address: Addr| End::address(address.ip());
+        let who = |end: &End<'_>| self.identities.who(end, at).now();
+        let (own, peer, destination) = match (flow.side, &past) {
+            (FlowSide::Client, Some(past)) => (Some(Arc::clone(&past.client)), past.peer.clone(), past.destination),
+            (FlowSide::Client, None) => {
+                let end = End { process: flow.process.as_ref(), netns: flow.netns, ..address(flow.tuple.src.addr) };
+                (who(&end), who(&address(flow.tuple.dst.addr)), flow.tuple.dst)
+            }
+            (FlowSide::Server, _) => {
+                let end = End { netns: flow.netns, ..address(flow.socket.dst.addr) };
+                (who(&end), who(&address(flow.socket.src.addr)), flow.socket.dst)
+            }
+        };
+        Some(DescribedFlow {
+            flow: flow.clone(),
+            clock,
+            own: own.unwrap_or_else(|| Arc::clone(&self.here.unknown)),
+            peer,
+            destination,
+            client_is_here: past.is_some(),
+            attempt_sent: past.map(|past| past.sent),
+        })
+    }
+
     fn put_together(
         &mut self,
         attempt: Box<Attempt>,
@@ -144,6 +202,7 @@ impl Describer {
                 peer: peer.clone(),
                 destination: attempt.destination().unwrap_or_default(),
                 sent: false,
+                quiet: false,
             };
             self.owners.remember(attempt.serial, past);
         }
@@ -222,6 +281,11 @@ impl Describer {
     /// What is remembered of an attempt of a client of this node.
     pub fn past(&self, serial: u64) -> Option<Past> {
         self.owners.get(serial)
+    }
+
+    /// The attempt is left out of everything, and so is its flow.
+    pub fn quiet(&mut self, serial: u64) {
+        self.owners.quiet(serial);
     }
 
     /// The attempt's span was sent: whoever links to it need not send it again.

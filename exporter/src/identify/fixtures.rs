@@ -123,6 +123,7 @@ pub fn clean() -> Described {
         ledger_partial: false,
         lossy: false,
         proxied: false,
+        closed_without_data: false,
         facts: Default::default(),
     })
 }

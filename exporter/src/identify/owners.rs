@@ -20,6 +20,8 @@ pub struct Past {
     pub destination: Endpoint,
     /// Whether its span was sent.
     pub sent: bool,
+    /// Whether it is left out of everything.
+    pub quiet: bool,
 }
 
 /// Attempts by serial; the oldest go first. Equal facts are held once, so that each costs some 40 bytes.
@@ -31,7 +33,7 @@ pub struct Owners {
 }
 
 /// Facts by the place of the identities, which those who hold the facts keep where they are.
-type Key = (usize, usize, Endpoint, bool);
+type Key = (usize, usize, Endpoint, bool, bool);
 
 impl Owners {
     /// A memory of at most so many.
@@ -69,9 +71,17 @@ impl Owners {
         }
     }
 
+    /// It is left out of everything.
+    pub fn quiet(&mut self, serial: u64) {
+        if let Some(past) = self.get(serial) {
+            let past = self.share(Past { quiet: true, ..past });
+            self.by_serial.insert(serial, past);
+        }
+    }
+
     fn share(&mut self, past: Past) -> Arc<Past> {
         let place = |identity: &Arc<Identity>| Arc::as_ptr(identity) as usize;
-        let key = (place(&past.client), past.peer.as_ref().map_or(0, place), past.destination, past.sent);
+        let key = (place(&past.client), past.peer.as_ref().map_or(0, place), past.destination, past.sent, past.quiet);
         if let Some(shared) = self.shared.get(&key) {
             return Arc::clone(shared);
         }
@@ -94,7 +104,7 @@ mod tests {
 
     fn past() -> Past {
         let client = fixtures::pod("shop", "cart", "cart");
-        Past { client, peer: None, destination: Endpoint::default(), sent: false }
+        Past { client, peer: None, destination: Endpoint::default(), sent: false, quiet: false }
     }
 
     #[test]

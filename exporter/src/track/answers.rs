@@ -35,11 +35,11 @@ impl Tracker {
 
     /// Reports a connect() that sent no SYN.
     pub(super) fn report_call(&mut self, called: Mono, time: Mono, call: ProcessStep, errno: Option<i32>) {
-        if call.asked.addr.is_loopback() {
+        if call.asked.addr.is_loopback() && !self.options.report_loopback {
             self.counts.quiet_loopback += 1;
             return;
         }
-        if self.options.quiet_pid == Some(call.process.pid) {
+        if self.is_own(call.process.pid) {
             self.counts.quiet_own += 1;
             return;
         }
@@ -310,7 +310,7 @@ impl Tracker {
         let (client, server) = if flow.server_socket { (0, flow.cookie) } else { (flow.cookie, 0) };
         let netns = if flow.server_socket { 0 } else { flow.netns };
         let acked = flow.client_acked.unwrap_or_default();
-        let key = self.ledger.open(Tenancy {
+        let tenancy = Tenancy {
             serial: 0,
             trace,
             inner: flow.tuple,
@@ -331,12 +331,18 @@ impl Tracker {
             asked: flow.client_acked.is_some(),
             client_fin: false,
             server_fin: false,
-        });
+            quiet: false,
+        };
+        self.flow_opened(&tenancy);
+        let key = self.ledger.open(tenancy);
         if server != 0 {
             self.ledger.set_server_cookie(key, server);
         }
         if flow.over {
             self.ledger.update(key, |tenancy| tenancy.closed = Some(time));
+            self.ledger.forget_cookie(key, flow.cookie);
+        } else {
+            self.flow_seeded(flow);
         }
     }
 }

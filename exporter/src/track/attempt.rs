@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::flow::Flow;
 use super::trace_id::TraceId;
 use super::verdict::{Cause, ClosedBy, Evidence, Outcome, ServerState, Side};
 use crate::capture::observation::{Direction, Mono, PointKind, Process};
@@ -16,6 +17,12 @@ pub enum Finding {
     Attempt(Box<Attempt>),
     /// SYNs from outside that came to nothing, summed up by listener.
     Inbound(InboundSummary),
+    /// What a connection has carried: at its end, right after its attempt at the earliest, and from time to time
+    /// while it stays open.
+    Flow(Box<Flow>),
+    /// An attempt of this node's client has sent its second SYN and is open still, told once: the outcome is
+    /// pending, and the attempt itself comes later.
+    Stalled(Box<Attempt>),
 }
 
 /// Which part this node had in an attempt.
@@ -78,6 +85,8 @@ pub struct Attempt {
     pub lossy: bool,
     /// The client's own sidecar took it: its success says nothing about the far side.
     pub proxied: bool,
+    /// Its connection has ended by now, and carried no payload in either direction.
+    pub closed_without_data: bool,
     /// What else the verdict rests on.
     pub facts: Facts,
 }

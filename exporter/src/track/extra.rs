@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::attempt::{Competitor, DropFact, IcmpFact, ListenerFact};
+use super::flow::Flow;
 use crate::capture::observation::{ListenerState, Mono, NatEntry};
 use crate::capture::tuple::Tuple;
 
@@ -79,7 +80,7 @@ pub struct Icmp {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Extra {
     /// The last SYN that the kernel dropped on its way out.
     pub syn_drop: Option<Drop>,
@@ -99,6 +100,8 @@ pub struct Extra {
     pub competitor: Option<Competitor>,
     /// How many questions were asked about the way out, and about the listener.
     pub asked: [u8; 2],
+    /// What its connection has carried, told before the attempt is: it is told right after it.
+    pub flows: Vec<Flow>,
 }
 
 impl Extra {

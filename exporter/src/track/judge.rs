@@ -33,7 +33,7 @@ pub(super) struct Judgement {
 }
 
 /// What the application got, and when.
-fn outcome(tracker: &Tracker, open: &Open, flush: bool) -> (Outcome, Mono) {
+pub(super) fn outcome(tracker: &Tracker, open: &Open, flush: bool) -> (Outcome, Mono) {
     if let Some(time) = open.established {
         return (Outcome::Established, time);
     }

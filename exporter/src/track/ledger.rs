@@ -62,6 +62,8 @@ pub struct Ledger {
     queues: [VecDeque<(u32, u32)>; CLASSES],
     evicted: u64,
     evicted_until: Mono,
+    /// Cookies that still led to a tenancy when it was forgotten.
+    orphans: Vec<u64>,
 }
 
 impl Ledger {
@@ -80,6 +82,7 @@ impl Ledger {
             queues: Default::default(),
             evicted: 0,
             evicted_until: Mono(0),
+            orphans: Vec::new(),
         }
     }
 
@@ -178,6 +181,36 @@ impl Ledger {
     /// All tenancies, in no order.
     pub fn tenancies(&self) -> impl Iterator<Item = &Tenancy> {
         self.slots.iter().filter_map(|slot| slot.tenancy.as_ref())
+    }
+
+    /// How many places there are, taken or not.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The tenancy at a place, if it is taken.
+    pub fn at(&self, index: usize) -> Option<(TenancyKey, &Tenancy)> {
+        let slot = self.slots.get(index)?;
+        let key = TenancyKey { index: u32::try_from(index).ok()?, generation: slot.generation };
+        Some((key, slot.tenancy.as_ref()?))
+    }
+
+    /// The latest tenancy of each tuple, in no order that means anything.
+    pub fn latest(&self) -> impl Iterator<Item = &Tenancy> {
+        // In the order of memory, which is many times faster than by the index.
+        let mut superseded = vec![false; self.slots.len()];
+        for slot in self.slots.iter().filter(|slot| slot.tenancy.is_some()) {
+            if let Some(earlier) = superseded.get_mut(slot.previous as usize) {
+                *earlier = true;
+            }
+        }
+        let latest = self.slots.iter().zip(superseded).filter(|(_, superseded)| !superseded);
+        latest.filter_map(|(slot, _)| slot.tenancy.as_ref())
+    }
+
+    /// Takes the cookies that still led to a tenancy when it was forgotten: their sockets' end was never told.
+    pub fn take_orphans(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.orphans)
     }
 
     /// The tenancies of a tuple, the latest first.
@@ -304,7 +337,9 @@ impl Ledger {
             self.unindex_end(key.index, end);
         }
         for cookie in cookies {
-            self.remove_cookie(key.index, cookie);
+            if self.remove_cookie(key.index, cookie) {
+                self.orphans.push(cookie);
+            }
         }
         let slot = &mut self.slots[key.index as usize];
         slot.tenancy = None;
@@ -406,13 +441,11 @@ impl Ledger {
         }
     }
 
-    fn remove_cookie(&mut self, index: u32, cookie: u64) {
-        if cookie != 0 {
-            let hash = self.hash(&cookie);
-            if let Ok(entry) = self.by_cookie.find_entry(hash, |entry| *entry == (cookie, index)) {
-                entry.remove();
-            }
-        }
+    /// Takes a socket out of the index, if it is there.
+    fn remove_cookie(&mut self, index: u32, cookie: u64) -> bool {
+        let hash = self.hash(&cookie);
+        let found = self.by_cookie.find_entry(hash, |entry| *entry == (cookie, index)).map(|entry| entry.remove());
+        found.is_ok()
     }
 }
 

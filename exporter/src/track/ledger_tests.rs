@@ -36,6 +36,7 @@ fn tenancy(serial: u64, port: u16, translated: bool) -> Tenancy {
         end_known: false,
         client_fin: false,
         server_fin: false,
+        quiet: false,
     }
 }
 

@@ -9,6 +9,8 @@ pub mod causes;
 mod destination;
 mod errno;
 mod extra;
+pub mod flow;
+mod flows;
 pub mod holders;
 mod inbound;
 mod judge;
@@ -20,6 +22,9 @@ mod report;
 mod rules;
 mod seq;
 mod socket;
+mod stall;
+pub mod survey;
+mod sweep;
 mod tenancy;
 pub mod trace_id;
 mod tracker;
@@ -59,6 +64,14 @@ pub struct Options {
     pub calls_watched: bool,
     /// A process whose connections are not reported: the agent itself, for its own exports.
     pub quiet_pid: Option<u32>,
+    /// Whether those are reported all the same.
+    pub report_own: bool,
+    /// Whether attempts on loopback are reported.
+    pub report_loopback: bool,
+    /// How often a connection that stays open is told of: the first time half an interval after it opened at the
+    /// earliest and one and a half at the latest, so that those opened together are not told together. Zero for never:
+    /// then flows are told at their end alone, and a count of segments may have wrapped by then.
+    pub flow_interval: Duration,
     /// No sockets are in sight, as in capture files: what the wire shows has to do for the outcome, for who
     /// is the client, and for who held a tuple.
     pub wire_only: bool,
@@ -79,6 +92,9 @@ impl Default for Options {
             errors_seen: false,
             calls_watched: false,
             quiet_pid: None,
+            report_own: false,
+            report_loopback: false,
+            flow_interval: Duration::from_secs(300),
             wire_only: false,
             hash_seed: 0,
         }
@@ -116,6 +132,9 @@ pub struct Counts {
     pub quiet_loopback: u64,
     /// Attempts of the agent itself, which are not reported.
     pub quiet_own: u64,
+    /// Connections of sockets of this node whose end was never told: their last record was lost, or the ledger's
+    /// memory of them.
+    pub unended_flows: u64,
     /// Two unrelated tuples with one fingerprint, told apart.
     pub fingerprint_collisions: u64,
     /// Established connections whose wire tuple had another tenant within the reuse window.

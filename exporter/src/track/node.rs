@@ -7,7 +7,7 @@ use foldhash::quality::FixedState;
 
 use super::attempt::SnatFact;
 use crate::capture::observation::{ConntrackState, Mono, SnatPorts};
-use crate::capture::tuple::Endpoint;
+use crate::capture::tuple::{Addr, Endpoint};
 
 /// Samples kept: each drop asks for one, 500 a second at most, and an attempt is judged some seconds after its drop.
 const SAMPLES: usize = 2_048;
@@ -80,6 +80,18 @@ impl Node {
     pub fn ports_at(&self, destination: Endpoint, time: Mono) -> Option<SnatFact> {
         let &(at, ports) = self.ports.get(&destination)?;
         (at.since(time).max(time.since(at)) <= COUNT_VALID).then_some(SnatFact { used: ports.used, range: ports.range })
+    }
+
+    /// The last count of the source ports from an egress address towards a destination, if it is not older than `age`.
+    pub fn ports_of(&self, egress: Addr, destination: Endpoint, now: Mono, age: Duration) -> Option<SnatFact> {
+        let &(at, ports) = self.ports.get(&destination)?;
+        let known = ports.egress == egress && now.since(at) <= age;
+        known.then_some(SnatFact { used: ports.used, range: ports.range })
+    }
+
+    /// The last state that was told.
+    pub fn last_conntrack(&self) -> Option<ConntrackState> {
+        self.samples.back().map(|&(_, state)| state)
     }
 
     fn around(&self, time: Mono) -> impl Iterator<Item = &ConntrackState> {

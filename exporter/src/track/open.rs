@@ -29,7 +29,7 @@ pub struct SynAck {
 }
 
 /// What is known of an attempt that is not finished.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Open {
     /// Unique, rising.
     pub serial: u64,
@@ -111,6 +111,8 @@ pub struct Open {
     pub handshake_reset: Option<bool>,
     /// connect() ended before any SYN; the port that the socket had bound, 0 if none.
     pub never_sent: Option<u16>,
+    /// Its second SYN was seen: if it hangs, that is told once.
+    pub stalled: bool,
     /// Its own sidecar took it.
     pub proxied: bool,
     /// What went wrong, apart.
@@ -211,6 +213,7 @@ impl Open {
             assumed_acked: false,
             handshake_reset: None,
             never_sent: None,
+            stalled: false,
             proxied: false,
             extra: None,
         }

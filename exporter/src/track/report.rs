@@ -1,6 +1,7 @@
 //! From an open attempt to the plain facts of a finished one.
 
 use super::attempt::{Attempt, PreviousOwner, Verdict};
+use super::flow::Flow;
 use super::judge::{self, Judgement};
 use super::open::Open;
 use super::tenancy::TenancyKey;
@@ -9,9 +10,10 @@ use super::tracker::Tracker;
 use super::verdict::{Cause, Evidence, Outcome, ServerState};
 
 /// Judges an attempt that left the table, and notes what it says of its destination.
-pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Attempt {
+pub(super) fn report(tracker: &mut Tracker, open: Open, flush: bool) -> Attempt {
     let judgement = judge::judge(tracker, &open, flush);
-    let Judgement { verdict, ended, owner, reused, reuse_possible, lossy, facts } = judgement;
+    let Judgement { verdict, reused, .. } = &judgement;
+    let reused = *reused;
     let answered = open.syn_ack.is_some() || open.established.is_some() || open.server.is_some();
     if verdict.outcome != Outcome::Pending && !open.proxied && open.never_sent.is_none() {
         let syn = open.syn_times.last().copied().unwrap_or(open.started);
@@ -24,6 +26,17 @@ pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Atte
     if reused && verdict.outcome == Outcome::Established {
         tracker.counts.reuses += 1;
     }
+    describe(tracker, open, judgement)
+}
+
+/// What is known of an attempt that is open: nothing is noted, and it stays as it is.
+pub(super) fn snapshot(tracker: &Tracker, open: &Open) -> Attempt {
+    describe(tracker, open.clone(), judge::judge(tracker, open, true))
+}
+
+/// The facts of an attempt with its judgement.
+fn describe(tracker: &Tracker, mut open: Open, judgement: Judgement) -> Attempt {
+    let Judgement { verdict, ended, owner, reused, reuse_possible, lossy, facts } = judgement;
     let seed = open.seed(tracker.options.boot_id);
     let trace = seed.trace_id(&tracker.options.id_key);
     let of = |tsval: u32| Seed::Fingerprint { isn: open.isn, tsval }.trace_id(&tracker.options.id_key);
@@ -57,12 +70,18 @@ pub(super) fn report(tracker: &mut Tracker, mut open: Open, flush: bool) -> Atte
         ledger_partial,
         lossy,
         proxied: open.proxied,
+        closed_without_data: open.extra.as_ref().is_some_and(|extra| carried_nothing(&extra.flows)),
         facts,
         client: open.client,
         server: open.server,
         sightings: open.sightings,
         steps: open.story,
     }
+}
+
+/// Whether a connection has ended, and each socket that told of it says that it carried no payload.
+fn carried_nothing(flows: &[Flow]) -> bool {
+    flows.iter().any(|flow| flow.end.is_some()) && flows.iter().all(|flow| flow.totals.is_empty())
 }
 
 /// Whether a longer memory could have changed the verdict: an owner missed, or another one named.

@@ -1,7 +1,7 @@
 //! What the sockets of this node say: connect, established, timer, state.
 
 use super::attempt::{ClientSocket, ServerSocket, StoryStep};
-use super::open::Open;
+use super::flow::FlowSide;
 use super::tenancy::Tenancy;
 use super::tracker::Tracker;
 use super::verdict::ClosedBy;
@@ -16,27 +16,25 @@ impl Tracker {
             Step::ActiveEstablished => self.on_active(time, step),
             Step::PassiveEstablished => self.on_passive(time, step),
             Step::Rto { gave_up } => {
-                if let Some(open) = self.of_cookie(step.cookie) {
+                if let Some(&at) = self.by_cookie.get(&step.cookie)
+                    && let Some(open) = self.open.get_mut(at)
+                {
                     open.timeouts += 1;
                     open.touched = open.touched.max(time);
                     if gave_up {
                         open.gave_up = Some(time);
                         open.tell(time, None, StoryStep::GaveUp);
                     }
+                    self.note_stall(at, time);
                 }
             }
             Step::State { from, to } => self.on_state(time, step, from, to),
         }
     }
 
-    fn of_cookie(&mut self, cookie: u64) -> Option<&mut Open> {
-        let at = *self.by_cookie.get(&cookie)?;
-        self.open.get_mut(at)
-    }
-
     fn on_connect(&mut self, time: Mono, step: &SocketStep) {
         let call = self.forget_call(step.cookie).map(|(called, call)| (called.min(time), call));
-        if step.tuple.dst.addr.is_loopback() {
+        if step.tuple.dst.addr.is_loopback() && !self.options.report_loopback {
             self.counts.quiet_loopback += 1;
             return;
         }
@@ -54,11 +52,11 @@ impl Tracker {
             .copied()
             .filter(|&at| self.open.get(at).is_some_and(|open| open.isn == isn && open.client.is_none()));
         let at = seen.unwrap_or_else(|| self.insert(isn, time, false));
-        let quiet_pid = self.options.quiet_pid;
+        let own = call.as_ref().is_some_and(|(_, call)| self.is_own(call.process.pid));
         if let Some(open) = self.open.get_mut(at) {
             let called = call.as_ref().map_or(time, |&(called, _)| called);
             open.started = if seen.is_some() { open.started.min(called) } else { called };
-            open.quiet = quiet_pid.is_some_and(|pid| call.as_ref().is_some_and(|(_, call)| call.process.pid == pid));
+            open.quiet = own;
             if open.syn_times.is_empty() {
                 open.syn_times.push(time);
             }
@@ -111,7 +109,7 @@ impl Tracker {
     fn on_passive(&mut self, time: Mono, step: &SocketStep) {
         let tuple = step.tuple.reversed();
         self.namespaces.insert(step.netns);
-        if tuple.src.addr.is_loopback() {
+        if tuple.src.addr.is_loopback() && !self.options.report_loopback {
             return;
         }
         // A socket whose own SYN crossed its peer's (simultaneous open, RFC 9293, 3.5) comes up as the kernel's
@@ -140,7 +138,11 @@ impl Tracker {
             }
         }
         self.open_tenancy(at, time);
-        if let Some(key) = self.open.get(at).and_then(|open| open.tenancy) {
+        // Once for each: what is told twice must not bring a socket back that has closed since.
+        if let Some(key) = self.open.get(at).and_then(|open| open.tenancy)
+            && self.ledger.get(key).is_some_and(|tenancy| tenancy.server_cookie == 0)
+        {
+            self.flow_accepted(key, step.cookie, tuple);
             self.ledger.set_server_cookie(key, step.cookie);
         }
         self.timer(at);
@@ -148,9 +150,11 @@ impl Tracker {
 
     fn on_state(&mut self, time: Mono, step: &SocketStep, from: TcpState, to: TcpState) {
         if let Some(key) = self.ledger.of_cookie(step.cookie) {
-            let server = self.ledger.get(key).is_some_and(|tenancy| tenancy.server_cookie == step.cookie);
+            let server = self.ledger.get(key).is_some_and(|t| t.side_of(step.cookie) == FlowSide::Server);
+            let before = self.ledger.get(key).filter(|_| to == TcpState::Close).cloned();
             self.ledger.update(key, |tenancy| tenancy.socket_state(time, server, from, to, &step.numbers));
-            if to == TcpState::Close {
+            if let Some(before) = before {
+                self.flow_closed(time, step, from, &before);
                 self.ledger.forget_cookie(key, step.cookie);
             }
         }
@@ -175,7 +179,7 @@ impl Tracker {
         let Some(open) = self.open.get(at).filter(|open| open.tenancy.is_none()) else { return };
         let process = open.client.as_ref().and_then(|client| client.process.clone());
         let process = process.map(|process| self.shared(&process));
-        let Some(open) = self.open.get_mut(at) else { return };
+        let Some(open) = self.open.get(at) else { return };
         let client_next = open.isn.wrapping_add(1);
         let tenancy = Tenancy {
             serial: open.serial,
@@ -185,7 +189,8 @@ impl Tracker {
             process,
             netns: open.client.as_ref().map_or(0, |client| client.netns),
             cookie: open.client.as_ref().map_or(0, |client| client.cookie),
-            server_cookie: open.server.as_ref().map_or(0, |server| server.cookie),
+            // Filed by whoever saw it accept.
+            server_cookie: 0,
             opened: time,
             closed: None,
             closed_by: ClosedBy::Unknown,
@@ -198,8 +203,13 @@ impl Tracker {
             asked: false,
             client_fin: false,
             server_fin: false,
+            quiet: open.quiet,
         };
-        open.tenancy = Some(self.ledger.open(tenancy));
+        self.flow_opened(&tenancy);
+        let key = self.ledger.open(tenancy);
+        if let Some(open) = self.open.get_mut(at) {
+            open.tenancy = Some(key);
+        }
     }
 
     /// A wire tuple learned late belongs to the tenancy too.

@@ -1,5 +1,6 @@
 //! A tenancy: the time for which one connection owns a wire tuple, and the numbers it leaves behind.
 
+use super::flow::FlowSide;
 use super::ledger::SharedProcess;
 use super::seq::{self, MAX_WINDOW};
 use super::trace_id::TraceId;
@@ -57,6 +58,8 @@ pub struct Tenancy {
     pub client_fin: bool,
     /// The server sent a FIN.
     pub server_fin: bool,
+    /// What it carries is not told: the attempt that opened it is not either.
+    pub quiet: bool,
 }
 
 impl Tenancy {
@@ -68,6 +71,11 @@ impl Tenancy {
     /// Whether NAT changed the tuple on its way out.
     pub fn is_translated(&self) -> bool {
         self.wire.is_some_and(|wire| wire != self.inner)
+    }
+
+    /// Whose socket has a cookie, of the two that are known.
+    pub fn side_of(&self, cookie: u64) -> FlowSide {
+        if self.server_cookie == cookie { FlowSide::Server } else { FlowSide::Client }
     }
 
     /// Both ends said goodbye.

@@ -11,6 +11,8 @@ use smallvec::SmallVec;
 
 use super::attempt::{Finding, Role};
 use super::destination::Destinations;
+use super::flow::Flow;
+use super::flows::Flows;
 use super::inbound::Inbound;
 use super::ledger::{Ledger, SharedProcess};
 use super::node::Node;
@@ -69,6 +71,7 @@ pub struct Tracker {
     pub(super) witnesses: Witnesses,
     pub(super) node: Node,
     pub(super) inbound: Inbound,
+    pub(super) flows: Flows,
     /// Network namespaces of sockets of this node.
     pub(super) namespaces: Recent<u64>,
     /// Listeners whose accepted sockets are in sight.
@@ -87,6 +90,8 @@ pub struct Tracker {
     watching: Option<Mono>,
     processes: Map<Process, SharedProcess>,
     timers: BinaryHeap<Reverse<(Mono, usize, u64)>>,
+    /// Attempts whose second SYN was seen: when to look whether they hang.
+    pub(super) stalls: BinaryHeap<Reverse<(Mono, usize, u64)>>,
     /// Serial and slot of attempts from outside, and of all others, oldest first.
     foreign: VecDeque<(u64, usize)>,
     local: VecDeque<(u64, usize)>,
@@ -108,6 +113,7 @@ impl Tracker {
             witnesses: Witnesses::new(options.hash_seed),
             node: Node::new(options.hash_seed),
             inbound: Inbound::new(options.hash_seed),
+            flows: Flows::new(options.flow_interval, options.hash_seed, start),
             namespaces: Recent::new(MAX_NAMESPACES, options.hash_seed),
             accepting: Recent::new(MAX_LISTENERS, options.hash_seed),
             options,
@@ -129,6 +135,7 @@ impl Tracker {
             counts: Counts::default(),
             processes: Map::with_hasher(hasher()),
             timers: BinaryHeap::new(),
+            stalls: BinaryHeap::new(),
             foreign: VecDeque::new(),
             local: VecDeque::new(),
             next_serial: 1,
@@ -164,6 +171,7 @@ impl Tracker {
             What::SnatPorts(ports) => self.node.ports(time, *ports),
             What::Listener(listener) => self.on_listener(*listener),
             What::Flow(flow) => self.on_flow(time, flow),
+            What::FlowNumbers(answer) => self.on_flow_numbers(time, answer),
             What::Inbound(count) => {
                 self.counts.inbound_summed += count.syns;
                 let out = self.inbound.counted(count.listener, time, count.syns);
@@ -200,12 +208,14 @@ impl Tracker {
                 self.finish(at, false);
             }
         }
+        self.advance_stalls();
         self.expire_calls();
         if !self.inbound.is_empty() {
             let due = self.inbound.due(self.now, false);
             self.findings.extend(due.into_iter().map(Finding::Inbound));
         }
         self.ledger.expire(self.now);
+        self.advance_flows();
     }
 
     /// The next finding, oldest first.
@@ -213,9 +223,10 @@ impl Tracker {
         self.findings.pop_front()
     }
 
-    /// The next question to the kernel, oldest first; its answer, if there is one, is an observation.
+    /// The next question to the kernel, oldest first, those about flows last; its answer, if there is one, is an
+    /// observation.
     pub fn next_question(&mut self) -> Option<Question> {
-        self.questions.pop_front()
+        self.questions.pop_front().or_else(|| self.next_flow_question())
     }
 
     /// Ends everything that is open: what has an outcome is judged, the rest is `pending`.
@@ -227,6 +238,16 @@ impl Tracker {
         }
         let due = self.inbound.due(self.now, true);
         self.findings.extend(due.into_iter().map(Finding::Inbound));
+    }
+
+    /// A hasher for another table.
+    pub(super) fn hasher(&self) -> FixedState {
+        FixedState::with_seed(self.options.hash_seed)
+    }
+
+    /// Whether a process is the agent itself, and its connections are not to be reported.
+    pub(super) fn is_own(&self, pid: u32) -> bool {
+        self.options.quiet_pid == Some(pid) && !self.options.report_own
     }
 
     /// Asks the kernel something, unless the same waits already.
@@ -439,9 +460,14 @@ impl Tracker {
             self.by_cookie.remove(&client.cookie);
         }
         self.counts.finished_attempts += 1;
+        let flows = open.extra.as_mut().map(|extra| extra.flows.clone()).unwrap_or_default();
         if !self.sum_up(&open, evicted) && !open.quiet {
+            let tenancy = open.tenancy;
             let attempt = report::report(self, open, flush);
+            self.settle_trace(tenancy, attempt.trace);
+            let trace = Some(attempt.trace);
             self.findings.push_back(Finding::Attempt(Box::new(attempt)));
+            self.findings.extend(flows.into_iter().map(|flow| Finding::Flow(Box::new(Flow { trace, ..flow }))));
         }
     }
 

@@ -96,6 +96,7 @@ impl Tracker {
         }
         self.ask_about_syn(at, segment);
         self.timer(at);
+        self.note_stall(at, time);
     }
 
     /// A SYN sent again raises questions: where the first one went, and why nobody answered it.

@@ -31,6 +31,8 @@ pub struct Judgement {
     pub attempts: Tally,
     /// The last total of other counters, by workload and name.
     pub totals: BTreeMap<(String, String), u64>,
+    /// Last records of connections by the client's socket, by workload.
+    pub flows: BTreeMap<String, u64>,
     /// Attempts that summaries tell of.
     pub summed: u64,
     /// Totals that went back without a new start.
@@ -148,6 +150,12 @@ impl Reading {
                         self.judgement.twice += u64::from(!self.records.insert(id));
                         self.judgement.records.add(key(&workload, &record.attributes), 1);
                     }
+                    "synspan.flow" => {
+                        let is = |name, value: &str| text(&record.attributes, name) == value;
+                        if is("synspan.flow.side", "client") && is("synspan.flow.final", "true") {
+                            *self.judgement.flows.entry(workload.clone()).or_default() += 1;
+                        }
+                    }
                     "synspan.connect.summary" => {
                         let summed = text(&record.attributes, "synspan.summary.attempts");
                         self.judgement.summed += summed.parse::<u64>().unwrap_or(0);
@@ -243,6 +251,14 @@ impl Judgement {
         if all {
             compare("spans", &self.spans, truth);
             compare("records", &self.records, truth);
+            let mut established: BTreeMap<String, u64> = BTreeMap::new();
+            for ((workload, outcome, ..), count) in &truth.0 {
+                *established.entry(workload.clone()).or_default() += if outcome == "established" { *count } else { 0 };
+            }
+            if self.flows != established {
+                let (is, must) = (&self.flows, &established);
+                faults.push(format!("connections that ended, by workload, are {is:?}, and must be {must:?}"));
+            }
         } else {
             // Of failures and reuses none is missing that no summary counts.
             let kept_always = |tally: &Tally| -> u64 {
@@ -279,6 +295,7 @@ impl Judgement {
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "spans\n{}records\n{}metrics\n{}", self.spans, self.records, self.attempts)?;
+        writeln!(f, "connections that ended {:?}", self.flows)?;
         writeln!(f, "summed up {}, links that lead nowhere {}", self.summed, self.dangling)?;
         for ((workload, name), total) in &self.totals {
             writeln!(f, "  {name:<40} {workload:<16} {total:>12}")?;

@@ -222,21 +222,7 @@ fn socket(record: &SocketRecord) -> Result<SocketStep, DecodeError> {
 }
 
 fn state(field: &'static str, value: u8) -> Result<TcpState, DecodeError> {
-    Ok(match value {
-        1 => TcpState::Established,
-        2 => TcpState::SynSent,
-        3 => TcpState::SynRecv,
-        4 => TcpState::FinWait1,
-        5 => TcpState::FinWait2,
-        6 => TcpState::TimeWait,
-        7 => TcpState::Close,
-        8 => TcpState::CloseWait,
-        9 => TcpState::LastAck,
-        10 => TcpState::Listen,
-        11 => TcpState::Closing,
-        12 => TcpState::NewSynRecv,
-        other => return Err(DecodeError::Value { field, value: other.into() }),
-    })
+    TcpState::of_number(value).ok_or(DecodeError::Value { field, value: value.into() })
 }
 
 fn segment(record: &SegmentRecord) -> Result<Segment, DecodeError> {

@@ -329,6 +329,7 @@ fn excluded(networks: &[IpNet], what: &What) -> bool {
         | What::Conntrack(_)
         | What::SnatPorts(_)
         | What::Listener(_)
+        | What::FlowNumbers(_)
         | What::Interface(_)
         | What::Lost(_) => false,
     }

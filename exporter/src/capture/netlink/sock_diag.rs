@@ -2,8 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::attributes::{attributes, be16_at, bytes_at, u32_at};
+use super::attributes::{attributes, be16_at, bytes_at, u32_at, u64_at};
 use super::{INET, INET6, TCP};
+use crate::capture::flow::FlowNumbers;
+use crate::capture::observation::TcpState;
 use crate::capture::tuple::{Addr, Endpoint, Tuple};
 
 /// `SOCK_DIAG_BY_FAMILY`: the type of requests and answers.
@@ -20,6 +22,9 @@ const TIME_WAIT: u8 = 6;
 const MESSAGE: usize = 72;
 /// `INET_DIAG_SKV6ONLY`.
 const V6_ONLY: u16 = 11;
+/// `INET_DIAG_INFO`: `struct tcp_info`. A request's bit for it is the one below.
+const INFO: u16 = 2;
+const WITH_INFO: u8 = 1 << (INFO - 1);
 /// `INET_DIAG_NOCOOKIE`.
 const NO_COOKIE: [u8; 8] = [0xff; 8];
 
@@ -38,6 +43,8 @@ pub struct TcpSocket {
     pub send_queue: u32,
     /// Whether a listener takes connections of the address family of its address alone.
     pub one_family: bool,
+    /// What it has counted; none of a listener, in TIME_WAIT, or where it was not asked for.
+    pub numbers: Option<FlowNumbers>,
 }
 
 impl TcpSocket {
@@ -72,7 +79,14 @@ pub fn socket(payload: &[u8]) -> Option<TcpSocket> {
         _ => None,
     };
     let end = |port, at| Some(Endpoint { addr: addr(at)?, port: be16_at(payload, port)? });
-    let v6_only = attributes(&payload[MESSAGE..]).find(|(kind, _)| *kind == V6_ONLY);
+    let (mut v6_only, mut info) = (None, None);
+    for (kind, value) in attributes(&payload[MESSAGE..]) {
+        match kind {
+            V6_ONLY => v6_only = Some(value),
+            INFO => info = Some(value),
+            _ => (),
+        }
+    }
     Some(TcpSocket {
         tuple: Tuple::new(end(4, 8)?, end(6, 24)?),
         state,
@@ -80,13 +94,29 @@ pub fn socket(payload: &[u8]) -> Option<TcpSocket> {
         cookie: u64::from(u32_at(payload, 44)?) | u64::from(u32_at(payload, 48)?) << 32,
         receive_queue: u32_at(payload, 56)?,
         send_queue: u32_at(payload, 60)?,
-        one_family: family == INET || v6_only.is_none_or(|(_, value)| value.first() != Some(&0)),
+        one_family: family == INET || v6_only.is_none_or(|value| value.first() != Some(&0)),
+        numbers: info.filter(|_| state != LISTEN).and_then(tcp_info),
+    })
+}
+
+/// Reads `struct tcp_info` (`include/uapi/linux/tcp.h`); none if it is cut before the last number that is read, which
+/// kernels have had since 4.2.
+pub fn tcp_info(info: &[u8]) -> Option<FlowNumbers> {
+    Some(FlowNumbers {
+        state: TcpState::of_number(*info.first()?)?,
+        srtt_us: u32_at(info, 68)?,
+        total_retrans: u32_at(info, 100)?,
+        bytes_acked: u64_at(info, 120)?,
+        bytes_received: u64_at(info, 128)?,
+        segs_out: u32_at(info, 136)?,
+        segs_in: u32_at(info, 140)?,
     })
 }
 
 /// `struct inet_diag_req_v2`.
 fn request(v6: bool, states: u32, own: Endpoint, peer: Endpoint) -> Vec<u8> {
-    let mut body = vec![if v6 { INET6 } else { INET }, TCP, 0, 0];
+    let extensions = if states == LISTENING { 0 } else { WITH_INFO };
+    let mut body = vec![if v6 { INET6 } else { INET }, TCP, extensions, 0];
     body.extend_from_slice(&states.to_ne_bytes());
     body.extend_from_slice(&own.port.to_be_bytes());
     body.extend_from_slice(&peer.port.to_be_bytes());

@@ -191,6 +191,7 @@ pub fn known_flow(tuple: Tuple, numbers: Numbers) -> KnownFlow {
         client_acked: numbers.client_acked,
         client_next: numbers.client_next,
         server_next: numbers.server_next,
+        numbers: None,
         over: numbers.over,
     }
 }

@@ -84,6 +84,8 @@ impl Teller {
                 Output::Console(console) => console.inbound(&summary).map_err(Error::Write),
                 Output::Json(_) => Ok(()),
             },
+            // Sockets alone tell of them.
+            Finding::Flow(_) | Finding::Stalled(_) => Ok(()),
         }
     }
 

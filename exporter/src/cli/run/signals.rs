@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::capture::observation::Mono;
 use crate::config::{Config, ConnectLogs};
 use crate::deliver::{Delivery, Parcel, Priority as Due, Signal};
-use crate::encode::metrics::{Exemplar, Meter};
+use crate::encode::flows;
+use crate::encode::metrics::{Exemplar, Meter, Moved, NodeMeter};
 use crate::encode::privacy::Privacy;
 use crate::encode::spans::Encoder;
 use crate::encode::summaries;
@@ -15,8 +16,11 @@ use crate::encode::volume::{Decision, Volume};
 use crate::encode::{Priority, priority};
 use crate::identify::Identity;
 use crate::identify::clock::WallClock;
-use crate::identify::describe::Described;
+use crate::identify::describe::{Described, DescribedFlow};
+use crate::identify::names::K8S_POD_NAME;
 use crate::track::attempt::{InboundSummary, Role};
+use crate::track::flow::FlowSide;
+use crate::track::survey::Survey;
 use crate::track::verdict::Outcome;
 
 use crate::cli::stages;
@@ -39,15 +43,33 @@ pub struct Untold {
     pub overflowed: AtomicU64,
 }
 
+impl Untold {
+    /// For the last line of the log.
+    pub fn json(&self) -> serde_json::Value {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        serde_json::json!({
+            "sidecar": of(&self.sidecar),
+            "health_checks": of(&self.health_checks),
+            "by_ratio": of(&self.by_ratio),
+            "by_ceiling": of(&self.by_ceiling),
+            "by_budget": of(&self.by_budget),
+            "overflowed": of(&self.overflowed),
+        })
+    }
+}
+
 /// The signals of workloads.
 pub struct Signals {
     encoder: Encoder,
     privacy: Privacy,
     volume: Volume,
     meter: Meter,
+    node: NodeMeter,
+    flow_logs: bool,
     connect_logs: ConnectLogs,
     stalled_logs: bool,
     quiet_sidecar: bool,
+    quiet_health_checks: bool,
     interval: Duration,
     collected: Mono,
     delivery: Arc<Delivery>,
@@ -63,8 +85,6 @@ pub enum Told {
     Kept,
     /// Metrics alone count it.
     Counted,
-    /// It is left out of everything.
-    Quiet,
 }
 
 impl Signals {
@@ -77,16 +97,22 @@ impl Signals {
         delivery: Arc<Delivery>,
         now: Mono,
     ) -> Self {
-        let meter = Meter::new(stages::metrics(config, node_name), &network, WallClock::now().unix_nanos(now));
+        let start = WallClock::now().unix_nanos(now);
+        let options = stages::metrics(config, node_name);
+        let node = NodeMeter::new(&network, node_name, start, options.delta);
+        let meter = Meter::new(options, &network, start);
         let sent = |signal| delivery.sends(signal);
         Self {
             encoder: Encoder::new(stages::encode(config, node_name, covered.clone(), false)),
             privacy: stages::privacy(config, covered),
             volume: Volume::new(stages::volume(config)),
             meter,
+            node,
+            flow_logs: config.logs.flows,
             connect_logs: config.logs.connect,
             stalled_logs: config.logs.stalled,
             quiet_sidecar: config.quiet.sidecar,
+            quiet_health_checks: config.quiet.health_checks,
             interval: config.metrics.interval,
             collected: now,
             wanted: [sent(Signal::Traces), sent(Signal::Logs), sent(Signal::Metrics)],
@@ -109,11 +135,19 @@ impl Signals {
     /// Whether an attempt is left out of everything: a success that says nothing of the far side.
     pub fn is_quiet(&self, described: &Described) -> bool {
         let attempt = &*described.attempt;
-        let quiet = self.quiet_sidecar && attempt.proxied && priority(attempt) == Priority::Success;
-        if quiet {
-            self.untold.sidecar.fetch_add(1, Ordering::Relaxed);
+        if priority(attempt) == Priority::Failure {
+            return false;
         }
-        quiet
+        let sidecar = self.quiet_sidecar && attempt.proxied;
+        // Somebody outside a pod looks whether a pod here takes connections, as a kubelet or a load balancer does.
+        let of_pod = described.client.as_ref().is_some_and(|client| client.get(K8S_POD_NAME).is_some());
+        let check = self.quiet_health_checks && attempt.closed_without_data && attempt.server.is_some() && !of_pod;
+        if sidecar {
+            self.untold.sidecar.fetch_add(1, Ordering::Relaxed);
+        } else if check {
+            self.untold.health_checks.fetch_add(1, Ordering::Relaxed);
+        }
+        sidecar || check
     }
 
     /// Tells of an attempt, as [`Self::privacy`] made it.
@@ -153,6 +187,40 @@ impl Signals {
         }
     }
 
+    /// Tells of a connection that ended, or is open for long.
+    pub fn flow(&mut self, described: &DescribedFlow) {
+        let described = self.privacy.flow(described);
+        let DescribedFlow { flow, own, peer, destination, .. } = &*described;
+        if flow.side == FlowSide::Client && self.wanted[2] {
+            let delta = flow.delta;
+            let moved = Moved {
+                sent_bytes: delta.sent_bytes,
+                received_bytes: delta.received_bytes,
+                sent_segments: delta.sent_segments,
+                received_segments: delta.received_segments,
+                retransmissions: delta.retransmissions,
+                rtt: flow.rtt.filter(|_| flow.end.is_some()),
+            };
+            self.meter.flow(own, peer.as_ref(), *destination, moved);
+        }
+        // One record of each: the client's node tells, the server's of those whose client has no agent.
+        let tells = match flow.side {
+            FlowSide::Client => described.attempt_sent != Some(false),
+            FlowSide::Server => !described.client_is_here && !self.privacy.covered.contains(flow.socket.src.addr.ip()),
+        };
+        if tells && self.flow_logs && self.wanted[1] {
+            let record = flows::record(&described, &self.privacy.key, described.attempt_sent == Some(true));
+            self.delivery.offer(Parcel::logs(Due::Success, vec![record]));
+        }
+    }
+
+    /// Takes in how things stand.
+    pub fn survey(&mut self, survey: &Survey) {
+        let mut survey = survey.clone();
+        survey.snat.iter_mut().for_each(|usage| usage.destination = self.privacy.endpoint(usage.destination));
+        self.node.survey(survey);
+    }
+
     /// Tells of SYNs from outside that came to nothing.
     pub fn inbound(&mut self, summary: &InboundSummary) {
         if self.wanted[1] {
@@ -170,7 +238,9 @@ impl Signals {
         }
         if self.wanted[2] && (last || now.since(self.collected) >= self.interval) {
             self.collected = now;
-            let metrics = self.meter.collect(now, WallClock::now().unix_nanos(now));
+            let unix = WallClock::now().unix_nanos(now);
+            let mut metrics = self.meter.collect(now, unix);
+            metrics.extend(self.node.collect(unix, |to| self.meter.called(to)));
             self.delivery.offer(Parcel::metrics(metrics));
         }
     }

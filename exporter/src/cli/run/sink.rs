@@ -13,6 +13,7 @@ use crate::capture::question::Question;
 use crate::health::heartbeat::Heartbeat;
 use crate::track::attempt::Finding;
 use crate::track::holders::Holders;
+use crate::track::survey::Survey;
 use crate::track::{Counts, Tracker};
 
 /// A process is mentioned again after this long: its facts are read while it lives.
@@ -21,6 +22,8 @@ const MAX_MENTIONED: usize = 4_096;
 /// Messages that may wait while the telemetry thread has fallen behind; beyond, findings are dropped and
 /// counted.
 const MAX_WAITING: usize = 16_384;
+/// How often it is told how things stand.
+const SURVEY: Duration = Duration::from_secs(10);
 /// With nothing else to tell, the time is told this often.
 const QUIET_TICK: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,8 @@ pub enum Message {
     Found(Finding),
     /// Somebody asked who held a port, and this is what the tracker says.
     Held(Lookup, Holders),
+    /// How things stand, from time to time.
+    Survey(Survey),
     /// Time has passed.
     Tick(Mono),
 }
@@ -66,6 +71,7 @@ impl Tally {
             "quiet_own": counts.quiet_own,
             "fingerprint_collisions": counts.fingerprint_collisions,
             "reuses": counts.reuses,
+            "unended_flows": counts.unended_flows,
         })
     }
 }
@@ -79,6 +85,7 @@ pub struct TrackerSink {
     sender: SyncSender<Batch>,
     waiting: Batch,
     ticked: Mono,
+    surveyed: Mono,
     dropped: Arc<AtomicU64>,
     mentioned: HashMap<(u32, u64), Mono>,
     tally: Tally,
@@ -98,7 +105,8 @@ impl TrackerSink {
         heartbeat: Heartbeat,
     ) -> Self {
         let (waiting, mentioned) = (Vec::new(), HashMap::new());
-        Self { tracker, sender, waiting, ticked: Mono(0), dropped, mentioned, tally, lookups, heartbeat }
+        let (ticked, surveyed) = (Mono(0), Mono(0));
+        Self { tracker, sender, waiting, ticked, surveyed, dropped, mentioned, tally, lookups, heartbeat }
     }
 
     /// Answers one question at a time: each is a look at the whole ledger, and records wait meanwhile.
@@ -164,6 +172,10 @@ impl Sink for TrackerSink {
         if now.since(self.ticked) >= QUIET_TICK {
             self.ticked = now;
             self.waiting.push(Message::Tick(now));
+            if now.since(self.surveyed) >= SURVEY {
+                self.surveyed = now;
+                self.waiting.push(Message::Survey(self.tracker.survey()));
+            }
         }
         self.look_up();
         self.hand_over();

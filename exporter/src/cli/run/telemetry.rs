@@ -31,6 +31,7 @@ use crate::identify::kubernetes::{Pods, has_v1_cgroups};
 use crate::identify::static_list::StaticList;
 use crate::identify::{End, Identify};
 use crate::track::attempt::Finding;
+use crate::track::flow::Flow;
 use crate::track::holders::Holders;
 
 /// Where processes are looked up, if the agent is in the machine's own pid namespace.
@@ -45,6 +46,8 @@ pub struct Telemetry {
     consoles: Vec<Console<Stdout>>,
     recent: Arc<Recent>,
     waiting: Waiting,
+    /// Flows whose attempts wait.
+    flows: Vec<Box<Flow>>,
 }
 
 impl Telemetry {
@@ -80,6 +83,7 @@ impl Telemetry {
             consoles: consoles.collect(),
             recent,
             waiting: Waiting::new(config.kubernetes.unknown_wait),
+            flows: Vec::new(),
         }
     }
 
@@ -110,6 +114,7 @@ impl Telemetry {
             let described = self.describer.describe_now(attempt, WallClock::now());
             self.say(&described);
         }
+        self.tell_flows();
         if self.describer.nameless() > 0 {
             tracing::info!(
                 "{} ends of connections went out with no name: nothing knew them in time",
@@ -125,6 +130,7 @@ impl Telemetry {
             match message {
                 Message::Called(process, netns, time) => self.describer.notice(&process, netns, time),
                 Message::Found(finding) => self.tell(finding),
+                Message::Survey(survey) => self.signals.survey(&survey),
                 Message::Held(lookup, holders) => self.name(lookup, holders),
                 Message::Tick(now) => {
                     self.on_console(|console| console.tick(now));
@@ -149,6 +155,13 @@ impl Telemetry {
                 self.on_console(|console| console.inbound(&summary));
                 self.signals.inbound(&summary);
             }
+            Finding::Stalled(attempt) => {
+                let described = self.describer.describe_passing(attempt, WallClock::now());
+                self.signals.stalled(&self.signals.privacy().apply(&described));
+            }
+            // The attempt is told first: its names are the flow's.
+            Finding::Flow(flow) if self.waiting.has(flow.serial) => self.flows.push(flow),
+            Finding::Flow(flow) => self.flow(&flow),
         }
     }
 
@@ -166,10 +179,29 @@ impl Telemetry {
             }
         }
         self.waiting.settle();
+        self.tell_flows();
+    }
+
+    /// The flows whose attempts have been told meanwhile.
+    fn tell_flows(&mut self) {
+        if !self.flows.is_empty() {
+            let (wait, due) =
+                std::mem::take(&mut self.flows).into_iter().partition(|flow| self.waiting.has(flow.serial));
+            self.flows = wait;
+            let due: Vec<Box<Flow>> = due;
+            due.iter().for_each(|flow| self.flow(flow));
+        }
+    }
+
+    fn flow(&mut self, flow: &Flow) {
+        if let Some(described) = self.describer.describe_flow(flow, WallClock::now()) {
+            self.signals.flow(&described);
+        }
     }
 
     fn say(&mut self, described: &Described) {
         if self.signals.is_quiet(described) {
+            self.describer.quiet(described.attempt.serial);
             return;
         }
         // Who may ask the agent is root on this node, and is told all.

@@ -123,6 +123,11 @@ impl Meter {
         self.overflowed
     }
 
+    /// What a destination that is known by its address alone is called: a prefix's name, else the address.
+    pub fn called(&self, to: Endpoint) -> Arc<str> {
+        self.options.prefixes.get(to.addr.ip()).cloned().unwrap_or_else(|| to.addr.to_string().into())
+    }
+
     /// Takes in an attempt of a client of this node. `kept` is where its span can be found, if it was kept.
     pub fn attempt(&mut self, described: &Described, kept: Option<Exemplar>) {
         let attempt = &*described.attempt;

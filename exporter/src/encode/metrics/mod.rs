@@ -7,6 +7,7 @@ pub mod destination;
 mod exponential;
 mod histogram;
 mod meter;
+mod node;
 mod pair;
 mod series;
 pub mod workload;
@@ -15,4 +16,5 @@ pub mod workload;
 mod tests;
 
 pub use meter::{Meter, Moved, Options};
+pub use node::NodeMeter;
 pub use series::Exemplar;

@@ -75,16 +75,6 @@ impl Counter {
         }
     }
 
-    /// Sets it to the total of somebody else's counter, which may have begun anew.
-    pub fn set(&mut self, total: u64) {
-        self.total = self.total.max(total);
-    }
-
-    /// Its total.
-    pub fn total(&self) -> u64 {
-        self.total
-    }
-
     /// Its points. A series that is new begins with a 0 at its start, so that a rate sees the first measurement.
     pub fn points(&mut self, attributes: &[KeyValue], times: Times, points: &mut Vec<NumberDataPoint>) {
         let exemplars: Vec<_> = self.exemplar.take().iter().map(Exemplar::one).collect();
@@ -179,6 +169,6 @@ mod tests {
         assert!(values(&mut counter, Times { last: 20, now: 30, delta: true }).is_empty());
         counter.add(2, None);
         assert_eq!(values(&mut counter, Times { last: 30, now: 40, delta: true }), [(30, 40, int(2))]);
-        assert_eq!(counter.total(), 5);
+        assert_eq!(counter.total, 5);
     }
 }

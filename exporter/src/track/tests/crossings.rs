@@ -133,6 +133,7 @@ fn an_owner_that_is_open_still_is_proven_by_the_numbers_it_was_asked_for() {
             client_acked: Some(owner.isn + acked),
             client_next: Some(owner.isn + next),
             server_next: None,
+            numbers: None,
             over: false,
         }));
         world.gave_up(&late);

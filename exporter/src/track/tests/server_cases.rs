@@ -211,6 +211,7 @@ fn an_owner_from_before_the_start_is_known_and_has_no_span() {
         client_acked: None,
         client_next: None,
         server_next: None,
+        numbers: None,
         over: true,
     }));
     world.connect(&conn);

@@ -78,7 +78,7 @@ impl World {
         std::iter::from_fn(|| self.tracker.next_finding())
             .filter_map(|finding| match finding {
                 Finding::Attempt(attempt) => Some(*attempt),
-                Finding::Inbound(_) => None,
+                Finding::Inbound(_) | Finding::Flow(_) | Finding::Stalled(_) => None,
             })
             .collect()
     }

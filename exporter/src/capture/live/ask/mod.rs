@@ -19,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Feature;
 use super::options::InterfaceRules;
 use super::reader::now;
+use crate::capture::flow::FlowAnswer;
 use crate::capture::observation::{ConntrackState, KnownFlow, ListenerState, NatAnswer, Observation, What};
 use crate::capture::question::Question;
 use crate::capture::tuple::{Addr, Endpoint, Tuple};
@@ -185,6 +186,11 @@ impl Asker {
                     self.send(What::Flow(flow))?;
                 }
             }
+            Question::FlowNumbers { tuple, netns, cookie } => {
+                if let Some(answer) = self.flow_numbers(tuple, netns, cookie) {
+                    self.send(What::FlowNumbers(answer))?;
+                }
+            }
             // Answered by a hook of its own.
             Question::WatchCalls => (),
         }
@@ -264,11 +270,23 @@ impl Asker {
                     client_acked,
                     client_next,
                     server_next,
+                    numbers: socket.numbers,
                     over: socket.is_time_wait(),
                 });
             }
         }
         None
+    }
+
+    /// What the socket with a tuple, from its own end to its peer, has counted; none if it is not the one with the
+    /// cookie.
+    fn flow_numbers(&mut self, tuple: Tuple, netns: u64, cookie: u64) -> Option<FlowAnswer> {
+        let namespaces = self.namespaces.as_mut()?;
+        namespaces.with(tuple.src.addr, netns).into_iter().find_map(|id| {
+            let socket = told(namespaces.within(id, || sockets::connection(tuple))).flatten()?;
+            let numbers = socket.numbers.filter(|_| socket.cookie == cookie)?;
+            Some(FlowAnswer { cookie, netns: namespaces.cookie(id), numbers })
+        })
     }
 
     /// Looks what was open before.

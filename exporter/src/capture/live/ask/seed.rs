@@ -95,6 +95,7 @@ impl Join {
             client_acked: None,
             client_next: None,
             server_next: None,
+            numbers: socket.numbers,
             over: socket.is_time_wait(),
         }
     }
@@ -112,6 +113,7 @@ impl Join {
             client_acked: None,
             client_next: None,
             server_next: None,
+            numbers: None,
             over: entry.state.is_some_and(State::is_over) || asked(&entry.nat),
         })
     }
@@ -134,7 +136,15 @@ mod tests {
     }
 
     fn socket(own: &str, peer: &str, state: u8) -> TcpSocket {
-        TcpSocket { tuple: tuple(own, peer), state, cookie: 9, receive_queue: 0, send_queue: 0, one_family: true }
+        TcpSocket {
+            tuple: tuple(own, peer),
+            state,
+            cookie: 9,
+            receive_queue: 0,
+            send_queue: 0,
+            one_family: true,
+            numbers: None,
+        }
     }
 
     #[test]

@@ -1,0 +1,174 @@
+//! The metrics of the node's network: what is open, source ports, connection tracking.
+
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, ResourceMetrics};
+
+use super::collect::{envelope, metric, sum};
+use super::series::{Counter, Times, point};
+use super::workload;
+use crate::capture::observation::ConntrackState;
+use crate::capture::tuple::Endpoint;
+use crate::encode::attributes::Attributes;
+use crate::encode::names::{metric as name, otel, wire};
+use crate::identify::Identity;
+use crate::track::survey::{SnatUse, Survey};
+
+/// Age classes of open attempts.
+const AGES: [&str; 4] = ["under_1s", "1s_to_10s", "10s_to_60s", "over_60s"];
+
+/// What is measured of a node's network.
+#[derive(Debug)]
+pub struct NodeMeter {
+    resource: Identity,
+    survey: Option<Survey>,
+    insert_failures: Counter,
+    drops: Counter,
+    early_drops: Counter,
+    /// The kernel's totals when they were seen last: they began with the node.
+    before: Option<ConntrackState>,
+    start: u64,
+    last: u64,
+    delta: bool,
+}
+
+impl NodeMeter {
+    /// An empty one that begins at `start` (nanoseconds since 1970); counters are told since the last collection where
+    /// `delta` says so.
+    pub fn new(network: &Identity, node_name: &str, start: u64, delta: bool) -> Self {
+        let (_, resource) = workload::of(network, node_name);
+        Self {
+            resource,
+            survey: None,
+            insert_failures: Counter::default(),
+            drops: Counter::default(),
+            early_drops: Counter::default(),
+            before: None,
+            start,
+            last: start,
+            delta,
+        }
+    }
+
+    /// Takes in how things stand.
+    pub fn survey(&mut self, survey: Survey) {
+        if let Some(now) = survey.conntrack {
+            let before = self.before.unwrap_or(now);
+            self.insert_failures.add(now.insert_failed.saturating_sub(before.insert_failed), None);
+            self.drops.add(now.dropped.saturating_sub(before.dropped), None);
+            self.early_drops.add(now.early_drop.saturating_sub(before.early_drop), None);
+            self.before = Some(now);
+        }
+        self.survey = Some(survey);
+    }
+
+    /// All points at a time; `named` tells what a destination is called.
+    pub fn collect(&mut self, unix: u64, named: impl Fn(Endpoint) -> Arc<str>) -> Option<ResourceMetrics> {
+        let now = unix.max(self.last.saturating_add(1_000_000));
+        let times = Times { last: self.last, now, delta: self.delta };
+        self.last = now;
+        let survey = self.survey.as_ref()?;
+        let start = self.start;
+        let gauge = |attributes: &[KeyValue], value: u64| point(attributes, start, now, value, Vec::new());
+        let mut metrics = Vec::new();
+        let mut both_ways = |name, unit, description, points: Vec<NumberDataPoint>| {
+            if !points.is_empty() {
+                metrics.push(metric(name, unit, description, sum(points, false, false)));
+            }
+        };
+        let pending = AGES.iter().zip(survey.pending).map(|(age, count)| {
+            let mut attributes = Attributes::with_capacity(1);
+            attributes.str(name::AGE, age);
+            gauge(&attributes.finish(), count)
+        });
+        both_ways("synspan.connect.pending", "{attempt}", "Attempts that are open, by age.", pending.collect());
+        let ports = |value: fn(&SnatUse) -> Option<u64>| -> Vec<NumberDataPoint> {
+            let of = |usage: &SnatUse| Some(gauge(&of_usage(usage, &named), value(usage)?));
+            survey.snat.iter().filter_map(of).collect()
+        };
+        let used = ports(|usage| Some(usage.used.into()));
+        both_ways(
+            "synspan.snat.port.usage",
+            "{port}",
+            "Source ports in use from an egress address towards a destination.",
+            used,
+        );
+        let limits = ports(|usage| usage.range.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1));
+        both_ways(
+            "synspan.snat.port.limit",
+            "{port}",
+            "Source ports that there are for it, where that is known.",
+            limits,
+        );
+        if let Some(state) = survey.conntrack {
+            let entries = vec![gauge(&[], state.entries)];
+            both_ways("synspan.conntrack.entry.usage", "{entry}", "Entries of connection tracking.", entries);
+            let limit = (state.limit > 0).then(|| gauge(&[], state.limit)).into_iter().collect();
+            both_ways("synspan.conntrack.entry.limit", "{entry}", "Entries that it may have.", limit);
+            for (counter, name, description) in [
+                (
+                    &mut self.insert_failures,
+                    "synspan.conntrack.entry.insert_failures",
+                    "Entries that could not be inserted, since another has the tuple.",
+                ),
+                (&mut self.drops, "synspan.conntrack.entry.drops", "Packets dropped by connection tracking."),
+                (&mut self.early_drops, "synspan.conntrack.entry.early_drops", "Entries ended early to make room."),
+            ] {
+                let mut points = Vec::new();
+                counter.points(&[], times, &mut points);
+                if !points.is_empty() {
+                    metrics.push(metric(name, "{entry}", description, sum(points, self.delta, true)));
+                }
+            }
+        }
+        envelope(&self.resource, metrics)
+    }
+}
+
+fn of_usage(usage: &SnatUse, named: &impl Fn(Endpoint) -> Arc<str>) -> Vec<KeyValue> {
+    let mut attributes = Attributes::with_capacity(3);
+    attributes.str(wire::LOCAL_ADDRESS, &usage.egress.to_string());
+    attributes.str(name::DESTINATION, &named(usage.destination));
+    attributes.int(otel::SERVER_PORT, usage.destination.port);
+    attributes.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::identify::fixtures;
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+
+    fn survey(insert_failed: u64) -> Survey {
+        Survey {
+            pending: [1, 2, 0, 0],
+            snat: vec![SnatUse {
+                egress: fixtures::endpoint("192.168.50.10:0").addr,
+                destination: fixtures::endpoint("192.0.2.1:443"),
+                used: 7,
+                range: None,
+            }],
+            conntrack: Some(ConntrackState { entries: 5, limit: 100, insert_failed, ..ConntrackState::default() }),
+            ledger_reaches: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_kernels_totals_count_from_the_agents_start_and_an_unknown_limit_is_missing() {
+        let network = fixtures::identity(&[("service.name", "node-network")]);
+        let mut meter = NodeMeter::new(&network, "node-1", 10, false);
+        assert!(meter.collect(20, |end| end.to_string().into()).is_none());
+        meter.survey(survey(1_000));
+        meter.survey(survey(1_003));
+        let all = meter.collect(30, |end| end.addr.to_string().into()).expect("metrics");
+        let metrics = &all.scope_metrics[0].metrics;
+        assert!(!metrics.iter().any(|metric| metric.name == "synspan.snat.port.limit"));
+        let failures = metrics.iter().find(|metric| metric.name.ends_with("insert_failures")).expect("there");
+        let Some(Data::Sum(sum)) = &failures.data else { panic!("no sum") };
+        let last = sum.data_points.last().expect("a point");
+        assert_eq!(last.value, point(&[], 0, 0, 3, Vec::new()).value);
+    }
+}
