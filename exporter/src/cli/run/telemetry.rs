@@ -47,7 +47,7 @@ pub struct Telemetry {
     recent: Arc<Recent>,
     waiting: Waiting,
     /// Flows whose attempts wait.
-    flows: Vec<Box<Flow>>,
+    flows: Vec<Flow>,
 }
 
 impl Telemetry {
@@ -160,7 +160,7 @@ impl Telemetry {
                 self.signals.stalled(&self.signals.privacy().apply(&described));
             }
             // The attempt is told first: its names are the flow's.
-            Finding::Flow(flow) if self.waiting.has(flow.serial) => self.flows.push(flow),
+            Finding::Flow(flow) if self.waiting.has(flow.serial) => self.flows.push(*flow),
             Finding::Flow(flow) => self.flow(&flow),
         }
     }
@@ -188,7 +188,7 @@ impl Telemetry {
             let (wait, due) =
                 std::mem::take(&mut self.flows).into_iter().partition(|flow| self.waiting.has(flow.serial));
             self.flows = wait;
-            let due: Vec<Box<Flow>> = due;
+            let due: Vec<Flow> = due;
             due.iter().for_each(|flow| self.flow(flow));
         }
     }

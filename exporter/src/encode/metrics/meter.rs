@@ -67,6 +67,9 @@ enum Far {
     Address(crate::capture::tuple::Addr),
 }
 
+/// The pair of a far end, and the identity whose place is looked up, so that no other takes it.
+type Found = (usize, Option<Arc<Identity>>);
+
 /// A workload that something was measured of.
 pub(super) struct Workload {
     pub key: WorkloadKey,
@@ -88,7 +91,7 @@ pub struct Meter {
     /// Workloads by the place of their identity, which is held so that no other takes its place.
     by_identity: HashMap<usize, (Arc<Identity>, usize)>,
     pub(super) pairs: Slab<Pair>,
-    by_far: HashMap<(usize, Far, u16), (usize, Option<Arc<Identity>>)>,
+    by_far: HashMap<(usize, Far, u16), Found>,
     /// What found no room anywhere, on the resource of the node's network.
     pub(super) overflow: Pair,
     pub(super) network: Identity,
