@@ -2,8 +2,11 @@
 
 mod cases;
 mod crossings;
+mod flow_cases;
 mod holders;
 mod node_cases;
 mod properties;
 mod server_cases;
+mod stall_cases;
+mod survey_cases;
 mod world;

@@ -1,18 +1,22 @@
 //! Whatever comes, in any order, twice or not at all: no panic, bounded memory, the same answer to the
 //! same input, and never a cause without its evidence.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::world::{NODE, POD_A, POD_B, tuple};
+use crate::capture::flow::{FlowAnswer, FlowNumbers};
 use crate::capture::observation::{
     CallFailed, ConntrackState, Direction, Dropped, Flags, IcmpError, InboundCount, Interface, InterfaceChange,
     KnownFlow, ListenerState, Lost, Mono, NatAnswer, NatEntry, Observation, PointKind, Process, ProcessStep, Segment,
     SnatPorts, SocketError, SocketNumbers, SocketStep, Step, TcpState, Timestamps, What,
 };
 use crate::capture::tuple::Tuple;
-use crate::track::attempt::{Attempt, Finding, MAX_STEPS, StoryStep};
+use crate::track::attempt::{Attempt, Finding, MAX_STEPS, Role, StoryStep};
+use crate::track::flow::FlowTotals;
 use crate::track::verdict::{Cause, Evidence, Outcome};
 use crate::track::{Options, Tracker};
 
@@ -55,13 +59,39 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn any_socket() -> impl Strategy<Value = What> {
-    (1..6_u64, 0..3_u64, any_tuple(), any_step(), any_number(), any_number(), any_number()).prop_map(
-        |(cookie, netns, tuple, step, snd_nxt, snd_una, rcv_nxt)| {
-            let numbers = SocketNumbers { snd_nxt, snd_una, rcv_nxt, ..Default::default() };
+/// What a socket may have counted. Boxed, as those are that hold it: one value of all of them is too much for a stack.
+fn any_counters() -> BoxedStrategy<FlowNumbers> {
+    let count = || prop_oneof![4 => 0..50_u64, 1 => any::<u64>()];
+    (any_state(), count(), count(), any_number(), any_number(), 0..3_u32)
+        .prop_map(|(state, bytes_acked, bytes_received, segs_out, segs_in, few)| FlowNumbers {
+            state,
+            bytes_acked,
+            bytes_received,
+            segs_out,
+            segs_in,
+            total_retrans: few,
+            srtt_us: few,
+        })
+        .boxed()
+}
+
+fn any_socket() -> BoxedStrategy<What> {
+    (1..6_u64, 0..3_u64, any_tuple(), any_step(), any_number(), any_number(), any_number(), any_counters())
+        .prop_map(|(cookie, netns, tuple, step, snd_nxt, snd_una, rcv_nxt, c)| {
+            let numbers = SocketNumbers {
+                snd_nxt,
+                snd_una,
+                rcv_nxt,
+                srtt_us: c.srtt_us,
+                total_retrans: c.total_retrans,
+                segs_in: c.segs_in,
+                segs_out: c.segs_out,
+                bytes_acked: c.bytes_acked,
+                bytes_received: c.bytes_received,
+            };
             What::Socket(SocketStep { cookie, netns, tuple, step, numbers })
-        },
-    )
+        })
+        .boxed()
 }
 
 fn any_segment() -> impl Strategy<Value = What> {
@@ -98,7 +128,7 @@ fn any_segment() -> impl Strategy<Value = What> {
 }
 
 /// What the kernel says when it is asked, and of its own accord.
-fn any_answer() -> impl Strategy<Value = What> {
+fn any_answer() -> BoxedStrategy<What> {
     let dropped = (0..4_u64, any_tuple(), any::<u8>(), any_number(), any_number(), 0..4_usize).prop_map(
         |(netns, tuple, flags, seq, ack, reason)| {
             let reason = [None, Some("NETFILTER_DROP"), Some("TCP_LISTEN_OVERFLOW"), Some("NEIGH_FAILED")][reason];
@@ -143,8 +173,9 @@ fn any_answer() -> impl Strategy<Value = What> {
         any::<bool>(),
         proptest::option::of(any_number()),
         any::<bool>(),
+        proptest::option::of(any_counters()),
     )
-        .prop_map(|(tuple, wire, cookie, server_socket, client_acked, over)| {
+        .prop_map(|(tuple, wire, cookie, server_socket, client_acked, over, numbers)| {
             What::Flow(KnownFlow {
                 tuple,
                 wire,
@@ -154,15 +185,18 @@ fn any_answer() -> impl Strategy<Value = What> {
                 client_acked,
                 client_next: client_acked,
                 server_next: None,
-                numbers: None,
+                numbers,
                 over,
             })
         });
+    let numbers = (1..6_u64, any_counters())
+        .prop_map(|(cookie, numbers)| What::FlowNumbers(FlowAnswer { cookie, netns: 0, numbers }));
     let counted =
         (any_tuple(), 1..9_u64).prop_map(|(tuple, syns)| What::Inbound(InboundCount { listener: tuple.dst, syns }));
     let failed = (0..2_u32, prop_oneof![Just(1), Just(99), Just(101), any::<i32>()])
         .prop_map(|(tid, errno)| What::CallFailed(CallFailed { pid: 7, tid, errno }));
-    prop_oneof![4 => dropped, 2 => icmp, 1 => nat, 1 => conntrack, 1 => ports, 1 => listener, 1 => flow, 1 => counted, 1 => failed]
+    prop_oneof![4 => dropped, 2 => icmp, 1 => nat, 1 => conntrack, 1 => ports, 1 => listener, 1 => flow, 2 => numbers, 1 => counted, 1 => failed]
+    .boxed()
 }
 
 fn any_what() -> impl Strategy<Value = What> {
@@ -198,12 +232,76 @@ fn any_history() -> impl Strategy<Value = Vec<Observation>> {
     })
 }
 
-fn run(history: &[Observation]) -> Vec<Attempt> {
+/// What a history gave, and that it holds together.
+#[derive(Default, Debug)]
+struct Found {
+    attempts: Vec<Attempt>,
+    stalled: Vec<u64>,
+    /// By serial and side: totals, sum of the deltas, next number, and whether there is an end.
+    flows: BTreeMap<(u64, &'static str), (FlowTotals, FlowTotals, u32, bool)>,
+    /// How many were told of those from before the start.
+    older: usize,
+}
+
+impl Found {
+    fn take(&mut self, finding: Finding) {
+        let is_told = |attempts: &[Attempt], serial| attempts.iter().any(|attempt| attempt.serial == serial);
+        match finding {
+            Finding::Attempt(attempt) => self.attempts.push(*attempt),
+            Finding::Inbound(summary) => assert!(summary.syns > 0 && summary.syns >= summary.counted),
+            Finding::Stalled(attempt) => {
+                assert_eq!((attempt.verdict.outcome, attempt.role), (Outcome::Pending, Role::Client));
+                assert!(attempt.syns > 1 && !self.stalled.contains(&attempt.serial), "once, and not before its time");
+                assert!(!is_told(&self.attempts, attempt.serial), "not when it is over");
+                self.stalled.push(attempt.serial);
+            }
+            Finding::Flow(flow) if flow.serial == 0 => {
+                assert!(flow.trace.is_none() && flow.opened.is_none());
+                assert_eq!(flow.delta, flow.delta.min_of(&flow.totals), "no more than all");
+                self.older += 1;
+            }
+            Finding::Flow(flow) => {
+                assert!(is_told(&self.attempts, flow.serial), "after its attempt");
+                let known = self.flows.entry((flow.serial, flow.side.as_str())).or_default();
+                let (totals, sum, sequence, ended) = known;
+                assert!(!*ended, "one end, and nothing after it");
+                assert_eq!(*totals, totals.min_of(&flow.totals), "totals never go back");
+                assert_eq!(flow.sequence, *sequence);
+                *sum = sum.plus(&flow.delta);
+                assert_eq!(*sum, flow.totals, "the deltas add up");
+                (*totals, *sequence, *ended) = (flow.totals, *sequence + 1, flow.end.is_some());
+            }
+        }
+    }
+}
+
+impl FlowTotals {
+    fn both(&self, other: &Self, op: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            sent_bytes: op(self.sent_bytes, other.sent_bytes),
+            received_bytes: op(self.received_bytes, other.received_bytes),
+            sent_segments: op(self.sent_segments, other.sent_segments),
+            received_segments: op(self.received_segments, other.received_segments),
+            retransmissions: op(self.retransmissions, other.retransmissions),
+        }
+    }
+
+    fn min_of(&self, other: &Self) -> Self {
+        self.both(other, u64::min)
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        self.both(other, |a, b| a + b)
+    }
+}
+
+fn run(history: &[Observation]) -> Found {
     let options = Options {
         max_attempts: MAX_ATTEMPTS,
         max_tenancies: MAX_TENANCIES,
         errors_seen: true,
         host_netns: 1,
+        flow_interval: Duration::from_secs(10),
         ..Options::default()
     };
     let mut tracker = Tracker::new(options, Mono(0));
@@ -211,16 +309,14 @@ fn run(history: &[Observation]) -> Vec<Attempt> {
         let now = Some(Interface { name: Arc::from("if"), kind });
         tracker.observe(&Observation { time: Mono(0), what: What::Interface(InterfaceChange { ifindex, now }) });
     }
-    let mut found = Vec::new();
+    let mut found = Found::default();
     let mut drain = |tracker: &mut Tracker| {
         while let Some(finding) = tracker.next_finding() {
-            match finding {
-                Finding::Attempt(attempt) => found.push(*attempt),
-                Finding::Inbound(summary) => assert!(summary.syns > 0 && summary.syns >= summary.counted),
-                Finding::Flow(_) | Finding::Stalled(_) => (),
-            }
+            found.take(finding);
         }
         while tracker.next_question().is_some() {}
+        let survey = tracker.survey();
+        assert!(survey.pending.iter().sum::<u64>() <= tracker.counts().open_attempts);
     };
     for observation in history {
         tracker.observe(observation);
@@ -352,11 +448,11 @@ proptest! {
     fn any_history_gives_bounded_deterministic_and_founded_verdicts(history in any_history()) {
         let found = run(&history);
         prop_assert_eq!(format!("{:?}", found), format!("{:?}", run(&history)));
-        found.iter().for_each(evidence_is_there);
-        let mut serials: Vec<u64> = found.iter().map(|attempt| attempt.serial).collect();
+        found.attempts.iter().for_each(evidence_is_there);
+        let mut serials: Vec<u64> = found.attempts.iter().map(|attempt| attempt.serial).collect();
         serials.sort_unstable();
         serials.dedup();
-        prop_assert_eq!(serials.len(), found.len(), "each attempt is reported once");
+        prop_assert_eq!(serials.len(), found.attempts.len(), "each attempt is reported once");
     }
 
     #[test]
@@ -382,6 +478,6 @@ proptest! {
                 }
             }
         }
-        run(&history).iter().for_each(evidence_is_there);
+        run(&history).attempts.iter().for_each(evidence_is_there);
     }
 }
