@@ -116,6 +116,9 @@ pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
         "service": {"pipelines": pipelines},
         "capture": {"cgroup": world.node_cgroup(node)?},
         "tracking": {"covered": covered, "settle": "100ms"},
+        // Whatever is attempted is to be seen.
+        "sampling": {"ceiling": 0, "budget": {"rate": 0}},
+        "quiet": {"sidecar": false, "health_checks": false},
         "identity": {"node_name": node, "static": people},
         "kubernetes": match world.cluster() {
             Some(cluster) => {

@@ -259,8 +259,9 @@ impl Signals {
         if !self.wanted[0] {
             return;
         }
-        // What a link leads to goes first.
+        // What a link leads to goes first. Links are the client's, and so are those whom they lead to.
         if let Some(owner) = &described.attempt.previous_owner
+            && described.attempt.role == Role::Client
             && owner.serial != 0
             && described.previous_owner_sent != Some(true)
         {

@@ -30,7 +30,7 @@ use crate::identify::kubernetes::services::ServiceNames;
 use crate::identify::kubernetes::{Pods, has_v1_cgroups};
 use crate::identify::static_list::StaticList;
 use crate::identify::{End, Identify};
-use crate::track::attempt::Finding;
+use crate::track::attempt::{Finding, Role};
 use crate::track::flow::Flow;
 use crate::track::holders::Holders;
 
@@ -211,7 +211,9 @@ impl Telemetry {
         if self.signals.attempt(&told, monotonic()) == Told::Kept {
             self.describer.sent(described.attempt.serial);
         }
-        if let Some(owner) = told.attempt.previous_owner.as_ref().filter(|owner| owner.serial != 0) {
+        if told.attempt.role == Role::Client
+            && let Some(owner) = told.attempt.previous_owner.as_ref().filter(|owner| owner.serial != 0)
+        {
             self.describer.sent(owner.serial);
         }
     }
