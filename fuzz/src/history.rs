@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use synspan::capture::flow::{FlowAnswer, FlowNumbers};
 use synspan::capture::observation::{
     CallFailed, ConntrackState, Direction, Dropped, Flags, IcmpError, InboundCount, Interface, InterfaceChange,
     KnownFlow, ListenerState, Lost, Mono, NatAnswer, NatEntry, Observation, PointKind, Process, ProcessStep, Segment,
@@ -137,7 +138,10 @@ fn what(kind: u8, bytes: &mut Bytes<'_>) -> What {
                 kind: b.pick(&[PointKind::PodNic, PointKind::NodeNic, PointKind::Overlay]),
             }),
         }),
-        _ => What::Lost(Lost { count: u64::from(bytes.byte()), inbound: bytes.flag() }),
+        _ => match bytes.byte() {
+            200.. => What::FlowNumbers(FlowAnswer { cookie: cookie(bytes), netns: 1, numbers: counted(bytes) }),
+            count => What::Lost(Lost { count: u64::from(count), inbound: bytes.flag() }),
+        },
     }
 }
 
@@ -179,7 +183,26 @@ fn socket(bytes: &mut Bytes<'_>) -> What {
         srtt_us: number(bytes),
         ..SocketNumbers::default()
     };
+    let numbers = SocketNumbers {
+        bytes_acked: u64::from(numbers.snd_una % 2_000),
+        bytes_received: u64::from(numbers.rcv_nxt % 2_000),
+        segs_out: numbers.snd_nxt,
+        segs_in: numbers.rcv_nxt,
+        ..numbers
+    };
     What::Socket(SocketStep { cookie, netns: u64::from(bytes.byte() % 3), tuple, step, numbers })
+}
+
+fn counted(bytes: &mut Bytes<'_>) -> FlowNumbers {
+    FlowNumbers {
+        state: state(bytes),
+        bytes_acked: u64::from(number(bytes) % 2_000),
+        bytes_received: u64::from(number(bytes) % 2_000),
+        segs_out: number(bytes),
+        segs_in: number(bytes),
+        total_retrans: number(bytes),
+        srtt_us: number(bytes),
+    }
 }
 
 fn state(bytes: &mut Bytes<'_>) -> TcpState {

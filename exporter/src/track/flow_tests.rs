@@ -29,6 +29,81 @@ fn syn_and_fin_are_no_payload() {
     }
 }
 
+/// As measured at the end of such connections, by `sock_ops`.
+#[test]
+fn at_the_end_the_state_before_says_what_is_no_payload() {
+    use FlowSide::{Client, Server};
+    use TcpState::{CloseWait, Closing, Established, FinWait1, LastAck};
+    // The state before, whether all is acknowledged, and the bytes.
+    for (from, all, side, acked, received, payload) in [
+        (LastAck, true, Server, 41, 101, (40, 100)),
+        (LastAck, true, Client, 102, 41, (100, 40)),
+        (LastAck, false, Client, 101, 41, (100, 40)),
+        (Closing, true, Client, 102, 41, (100, 40)),
+        (Closing, false, Client, 101, 41, (100, 40)),
+        (FinWait1, false, Client, 101, 40, (100, 40)),
+        (CloseWait, true, Client, 101, 41, (100, 40)),
+        (Established, true, Client, 101, 40, (100, 40)),
+        (Established, true, Server, 47, 100, (47, 100)),
+    ] {
+        let tenancy = tenancy();
+        let step = SocketNumbers { snd_nxt: 7, snd_una: if all { 7 } else { 6 }, ..SocketNumbers::default() };
+        let fins = Fins::at_close(&tenancy, side, from, &step);
+        let totals = FlowTotals::of(&numbers(from, acked, received, 0), side, fins, &FlowTotals::default());
+        assert_eq!((totals.sent_bytes, totals.received_bytes), payload, "{from:?} {side:?} {all}");
+    }
+}
+
+#[test]
+fn whether_the_last_fin_came_is_told_by_the_wire() {
+    for side in [FlowSide::Client, FlowSide::Server] {
+        for (own, peer, rcv_nxt, received) in [
+            (true, true, 51, true),
+            (true, true, 50, false),
+            (false, true, 51, true),
+            (true, false, 50, false),
+            // Nobody watched.
+            (false, false, 50, true),
+        ] {
+            let mut tenancy = tenancy();
+            (tenancy.client_end, tenancy.server_end) = (50, 50);
+            (tenancy.client_fin, tenancy.server_fin) = match side {
+                FlowSide::Client => (own, peer),
+                FlowSide::Server => (peer, own),
+            };
+            let step = SocketNumbers { rcv_nxt, ..SocketNumbers::default() };
+            let fins = Fins::at_close(&tenancy, side, TcpState::FinWait2, &step);
+            assert_eq!(fins, Fins { acked: true, received }, "{side:?} {own} {peer} {rcv_nxt}");
+        }
+    }
+}
+
+fn tenancy() -> Tenancy {
+    Tenancy {
+        serial: 1,
+        trace: TraceId([1; 16]),
+        inner: Tuple::default(),
+        wire: None,
+        process: None,
+        netns: 0,
+        cookie: 1,
+        server_cookie: 2,
+        opened: Mono(1),
+        closed: None,
+        closed_by: ClosedBy::Unknown,
+        client_end: 0,
+        client_acked: 0,
+        asked: false,
+        server_end: 0,
+        window: 0,
+        scales: [0; 2],
+        end_known: false,
+        client_fin: false,
+        server_fin: false,
+        quiet: false,
+    }
+}
+
 #[test]
 fn counters_of_32_bits_go_on() {
     let look = |before: &FlowTotals, segs| {

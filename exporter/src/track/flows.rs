@@ -1,6 +1,6 @@
 //! Flows in the tracker: what each socket has told so far, its end, and the questions about those that stay open.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
@@ -39,8 +39,9 @@ pub(super) struct Flows {
     /// The ends of accepted sockets that have neither the client's own tuple nor the wire's.
     ends: Map<u64, Tuple>,
     sweep: Sweep,
-    /// Whose question is due.
-    waiting: VecDeque<(TenancyKey, u64)>,
+    /// The sockets whose question is due, in turn, and the same as a set.
+    waiting: VecDeque<u64>,
+    waits: HashSet<u64, FixedState>,
     /// How many nanoseconds' worth of questions may be put at once.
     credit: u64,
     credited: Mono,
@@ -55,6 +56,7 @@ impl Flows {
             ends: Map::with_hasher(hasher()),
             sweep: Sweep::new(interval, seed, now),
             waiting: VecDeque::new(),
+            waits: HashSet::with_hasher(hasher()),
             credit: 0,
             credited: now,
         }
@@ -226,7 +228,7 @@ impl Tracker {
         flows.credit = flows.credit.saturating_add(passed).min(BURST * (1_000_000_000 / RATE));
         let room = MAX_WAITING.min(flows.sweep.most(RATE));
         let before = self.now.minus(flows.sweep.interval() / 2);
-        let waiting = &mut flows.waiting;
+        let (waiting, waits) = (&mut flows.waiting, &mut flows.waits);
         let mut dropped = 0;
         flows.sweep.advance(self.now, self.ledger.slots(), |index| {
             let Some((key, tenancy)) = self.ledger.at(index).filter(|(_, t)| !t.quiet && t.opened <= before) else {
@@ -234,10 +236,12 @@ impl Tracker {
             };
             for cookie in [tenancy.cookie, tenancy.server_cookie] {
                 if cookie == 0 || self.ledger.of_cookie(cookie) != Some(key) {
-                } else if waiting.len() < room {
-                    waiting.push_back((key, cookie));
-                } else {
+                    continue;
+                }
+                if waiting.len() >= room {
                     dropped += 1;
+                } else if waits.insert(cookie) {
+                    waiting.push_back(cookie);
                 }
             }
         });
@@ -247,11 +251,10 @@ impl Tracker {
     /// The next question about a flow, if one may be put.
     pub(super) fn next_flow_question(&mut self) -> Option<Question> {
         while self.flows.credit >= 1_000_000_000 / RATE {
-            let (key, cookie) = self.flows.waiting.pop_front()?;
+            let cookie = self.flows.waiting.pop_front()?;
+            self.flows.waits.remove(&cookie);
             // It may have ended since.
-            let Some(tenancy) = self.ledger.get(key).filter(|_| self.ledger.of_cookie(cookie) == Some(key)) else {
-                continue;
-            };
+            let Some(tenancy) = self.ledger.of_cookie(cookie).and_then(|key| self.ledger.get(key)) else { continue };
             let ends = self.flow_ends(cookie, tenancy);
             let (tuple, netns) = match tenancy.side_of(cookie) {
                 FlowSide::Client => (ends, tenancy.netns),

@@ -66,6 +66,12 @@ fn the_last_tenant_of_a_translated_tuple_outlives_the_rest() {
 }
 
 #[test]
+fn a_tenancy_is_small() {
+    // A node may hold 300,000 of them (design, section 12).
+    assert!(size_of::<Tenancy>() <= 184 && size_of::<Slot>() <= 200);
+}
+
+#[test]
 fn an_end_is_found_with_its_fin_and_without() {
     let mut ledger = Ledger::new(10, Duration::from_secs(600), 0);
     let key = ledger.open(tenancy(1, 1000, true));

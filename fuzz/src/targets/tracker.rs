@@ -1,6 +1,6 @@
 //! The tracker, and the encoder behind it, by a history of observations.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use synspan::capture::observation::{Interface, InterfaceChange, Mono, Observation, PointKind, What};
@@ -10,6 +10,7 @@ use synspan::identify::clock::WallClock;
 use synspan::identify::describe::Describer;
 use synspan::identify::node::Node;
 use synspan::track::attempt::{Attempt, Finding, MAX_STEPS};
+use synspan::track::flow::FlowSide;
 use synspan::track::trace_id::DEFAULT_KEY;
 use synspan::track::verdict::Evidence;
 use synspan::track::{Options, Tracker};
@@ -28,6 +29,7 @@ pub fn run(data: &[u8]) {
     let history = history::read(data);
     let found = play(options, &history);
     assert_eq!(format!("{found:?}"), format!("{:?}", play(options, &history)), "the same history, other findings");
+    flows_add_up(&found);
     let mut serials = HashSet::new();
     let attempts = found.into_iter().filter_map(|finding| match finding {
         Finding::Attempt(attempt) => Some(attempt),
@@ -96,6 +98,22 @@ fn drain(tracker: &mut Tracker, found: &mut Vec<Finding>) {
     let mut asked = HashSet::new();
     while let Some(question) = tracker.next_question() {
         assert!(asked.insert(question), "{question:?} is asked twice at once");
+    }
+}
+
+/// A socket's totals never go back, its deltas add up to them, and it ends once.
+fn flows_add_up(found: &[Finding]) {
+    let mut known: HashMap<(u64, FlowSide), (u64, u64, bool)> = HashMap::new();
+    for finding in found {
+        let Finding::Flow(flow) = finding else { continue };
+        if flow.serial == 0 {
+            continue; // of several from before the start, which one is not told
+        }
+        let (sent, sum, ended) = known.entry((flow.serial, flow.side)).or_default();
+        assert!(!*ended && flow.totals.sent_segments >= *sent, "{flow:#?}");
+        *sum += flow.delta.sent_segments;
+        (*sent, *ended) = (flow.totals.sent_segments, flow.end.is_some());
+        assert_eq!(*sum, *sent, "{flow:#?}");
     }
 }
 

@@ -69,6 +69,7 @@ impl Tally {
             "evicted_tenancies": counts.evicted_tenancies,
             "quiet_loopback": counts.quiet_loopback,
             "quiet_own": counts.quiet_own,
+            "unended_flows": counts.unended_flows,
             "fingerprint_collisions": counts.fingerprint_collisions,
             "reuses": counts.reuses,
             "unended_flows": counts.unended_flows,

@@ -153,14 +153,23 @@ impl Namespaces {
     }
 
     /// Those of this node's namespaces that have an address, and may be the one with a cookie (0: any).
-    /// Searches once if there is none.
+    /// Searches once if there is none; not for an address of loopback, which takes a cookie.
     pub fn with(&mut self, address: Addr, cookie: u64) -> Vec<Id> {
+        if address.is_loopback() && cookie != 0 {
+            return self.of_cookie(cookie);
+        }
         let found = self.find(address, cookie);
         if !found.is_empty() || Instant::now() < self.search_due {
             return found;
         }
         self.search();
         self.find(address, cookie)
+    }
+
+    /// The namespace with a cookie: each has the addresses of loopback.
+    fn of_cookie(&self, cookie: u64) -> Vec<Id> {
+        let known = self.known.values().filter(|known| known.ours && known.cookie == cookie);
+        known.map(|known| known.place.id).collect()
     }
 
     fn find(&self, address: Addr, cookie: u64) -> Vec<Id> {

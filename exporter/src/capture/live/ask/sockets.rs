@@ -99,3 +99,50 @@ fn list(socket: &mut Socket, body: &[u8]) -> io::Result<Vec<TcpSocket>> {
         found => found,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    use super::*;
+    use crate::capture::flow::FlowNumbers;
+    use crate::capture::observation::TcpState;
+
+    fn numbers(own: &TcpStream) -> Option<FlowNumbers> {
+        let (local, peer) = (own.local_addr().unwrap().into(), own.peer_addr().unwrap().into());
+        // None where this may not be asked.
+        connection(Tuple::new(local, peer)).ok()?.unwrap().numbers
+    }
+
+    /// What the tracker takes off is what the running kernel adds.
+    #[test]
+    fn the_kernel_counts_the_clients_syn_and_each_fin_as_bytes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(&[1; 100]).unwrap();
+        server.read_exact(&mut [0; 100]).unwrap();
+        server.write_all(&[2; 40]).unwrap();
+        client.read_exact(&mut [0; 40]).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(server.read(&mut [0; 1]).unwrap(), 0);
+        // The acknowledgement of the FIN may be delayed, by as much as 40 ms.
+        let mut ends = None;
+        for _ in 0..100 {
+            let (Some(of_client), Some(of_server)) = (numbers(&client), numbers(&server)) else { return };
+            ends = Some((of_client, of_server));
+            if of_client.state == TcpState::FinWait2 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let (of_client, of_server) = ends.unwrap();
+        let bytes = |n: FlowNumbers| (n.state, n.bytes_acked, n.bytes_received);
+        assert_eq!(bytes(of_client), (TcpState::FinWait2, 102, 40));
+        assert_eq!(bytes(of_server), (TcpState::CloseWait, 40, 101));
+        assert!(of_client.srtt_us > 0 && of_client.segs_out >= 4 && of_server.segs_in >= 4);
+        let cookies = connection(Tuple::new(client.local_addr().unwrap().into(), client.peer_addr().unwrap().into()));
+        assert_ne!(cookies.unwrap().unwrap().cookie, 0);
+    }
+}
