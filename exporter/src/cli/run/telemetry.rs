@@ -30,7 +30,7 @@ use crate::identify::kubernetes::services::ServiceNames;
 use crate::identify::kubernetes::{Pods, has_v1_cgroups};
 use crate::identify::static_list::StaticList;
 use crate::identify::{End, Identify};
-use crate::track::attempt::{Finding, Role};
+use crate::track::attempt::Finding;
 use crate::track::flow::Flow;
 use crate::track::holders::Holders;
 
@@ -210,11 +210,10 @@ impl Telemetry {
         self.on_console(|console| console.attempt(&told));
         if self.signals.attempt(&told, monotonic()) == Told::Kept {
             self.describer.sent(described.attempt.serial);
-        }
-        if told.attempt.role == Role::Client
-            && let Some(owner) = told.attempt.previous_owner.as_ref().filter(|owner| owner.serial != 0)
-        {
-            self.describer.sent(owner.serial);
+            // If it had not been before, it was with this one.
+            if let Some(owner) = told.attempt.previous_owner.as_ref().filter(|owner| owner.serial != 0) {
+                self.describer.sent(owner.serial);
+            }
         }
     }
 
