@@ -10,7 +10,7 @@ export LAB=${1:-${CARGO_TARGET_DIR:-$ROOT/target}/debug/lab}
 
 # mix NAME SETTINGS ARGS...: makes attempts with these settings of the agent, and judges what the Collector wrote.
 mix() {
-    export SYNSPAN_OUT=$out/$1 SYNSPAN_LAB_SETTINGS=$2
+    export SYNSPAN_OUT=$out/$1 SYNSPAN_LAB_CONFIG=$2
     shift 2
     mkdir -p "$SYNSPAN_OUT"
     # shellcheck disable=SC2016

@@ -24,7 +24,7 @@ pub const CAPABILITIES: &str = "SYNSPAN_LAB_CAPABILITIES";
 
 /// The environment variable that adds to every agent's configuration: a JSON object whose keys take the place of those
 /// that the lab would write.
-pub const SETTINGS: &str = "SYNSPAN_LAB_SETTINGS";
+pub const SETTINGS: &str = "SYNSPAN_LAB_CONFIG";
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const END_PATIENCE: Duration = Duration::from_secs(15);

@@ -31,12 +31,11 @@ type OfResource = [Points; Instrument::COUNT];
 impl Meter {
     /// All points at a time. `now` ends what was not used for long; `unix` is the same time in nanoseconds since 1970.
     ///
-    /// A wall clock that steps back changes no order: time goes on by a millisecond a collection until the clock has
+    /// A wall clock that steps back changes no order: time goes on by two milliseconds a collection until the clock has
     /// caught up.
     pub fn collect(&mut self, now: Mono, unix: u64) -> Vec<ResourceMetrics> {
-        let time = unix.max(self.last.saturating_add(1_000_000));
-        let times = Times { last: self.last, now: time, delta: self.options.delta };
-        self.last = time;
+        let times = Times::at(unix, self.last, self.options.delta);
+        self.last = times.now;
         let mut expired = Vec::new();
         for (at, pair) in &mut self.pairs {
             if std::mem::take(&mut pair.fresh) {
@@ -80,7 +79,7 @@ fn histogram(distributed: &mut Distributed, times: Times, into: &mut Points) {
     if times.delta && histogram.count() == 0 {
         return;
     }
-    let start = if times.delta { times.last } else { *start.get_or_insert(times.last) };
+    let start = if times.delta { times.last } else { *start.get_or_insert(times.start()) };
     match histogram.exponential(attributes.clone(), start, times.now) {
         Some(point) => into.exponentials.push(point),
         None => into.histograms.push(histogram.explicit(attributes.clone(), start, times.now)),

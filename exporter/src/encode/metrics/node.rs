@@ -65,8 +65,8 @@ impl NodeMeter {
 
     /// All points at a time; `named` tells what a destination is called.
     pub fn collect(&mut self, unix: u64, named: impl Fn(Endpoint) -> Arc<str>) -> Option<ResourceMetrics> {
-        let now = unix.max(self.last.saturating_add(1_000_000));
-        let times = Times { last: self.last, now, delta: self.delta };
+        let times = Times::at(unix, self.last, self.delta);
+        let now = times.now;
         self.last = now;
         let survey = self.survey.as_ref()?;
         let start = self.start;

@@ -54,6 +54,23 @@ pub struct Times {
     pub delta: bool,
 }
 
+/// From a collection to the start of what begins after it. One that ended with that collection and begins anew has its
+/// first point later than its last: a Prometheus refuses a whole request for two points of one time.
+const AFTER: u64 = 1_000_000;
+
+impl Times {
+    /// At `unix`, or as soon after the collection before as there is room for a start between the two: a wall clock
+    /// that steps back changes no order.
+    pub fn at(unix: u64, last: u64, delta: bool) -> Self {
+        Self { last, now: unix.max(last.saturating_add(2 * AFTER)), delta }
+    }
+
+    /// When that begins which is new.
+    pub fn start(self) -> u64 {
+        self.last.saturating_add(AFTER)
+    }
+}
+
 /// A counter's series: its total never goes back.
 #[derive(Clone, Debug, Default)]
 pub struct Counter {
@@ -87,7 +104,7 @@ impl Counter {
             return;
         }
         let is_new = self.start.is_none();
-        let start = *self.start.get_or_insert(times.last);
+        let start = *self.start.get_or_insert(times.start());
         if is_new && self.total > 0 {
             points.push(point(attributes, start, start, 0, Vec::new()));
         }
@@ -150,14 +167,15 @@ mod tests {
     fn a_new_series_begins_with_zero() {
         let mut counter = Counter::default();
         counter.add(3, None);
-        let first = values(&mut counter, Times { last: 10, now: 20, delta: false });
-        assert_eq!(first, [(10, 10, int(0)), (10, 20, int(3))]);
+        let ms = 1_000_000;
+        let first = values(&mut counter, Times::at(20 * ms, 10 * ms, false));
+        assert_eq!(first, [(11 * ms, 11 * ms, int(0)), (11 * ms, 20 * ms, int(3))]);
         counter.add(1, None);
-        assert_eq!(values(&mut counter, Times { last: 20, now: 30, delta: false }), [(10, 30, int(4))]);
+        assert_eq!(values(&mut counter, Times::at(30 * ms, 20 * ms, false)), [(11 * ms, 30 * ms, int(4))]);
         let mut idle = Counter::default();
-        assert_eq!(values(&mut idle, Times { last: 10, now: 20, delta: false }), [(10, 20, int(0))]);
+        assert_eq!(values(&mut idle, Times::at(20 * ms, 10 * ms, false)), [(11 * ms, 20 * ms, int(0))]);
         let mut points = Vec::new();
-        counter.end(&[], Times { last: 30, now: 40, delta: false }, &mut points);
+        counter.end(&[], Times::at(40 * ms, 30 * ms, false), &mut points);
         assert_eq!((points[0].flags, points[0].value), (1, None));
     }
 
