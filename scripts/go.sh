@@ -8,8 +8,8 @@ set -euo pipefail
 
 go_version() { GOTOOLCHAIN=local "$1" version 2>/dev/null | sed -n 's/^go version go\([0-9.]*\).*/\1/p'; }
 # The newest Go that the module files ask for.
-need=$(sed -n 's/^go \([0-9.]*\)$/\1/p' "$ROOT"/otel-collector/build/go.mod "$ROOT"/tests/kubernetes/build/go.mod |
-    sort -V | tail -n 1)
+need=$(sed -n 's/^go \([0-9.]*\)$/\1/p' "$ROOT"/otel-collector/build/go.mod "$ROOT"/otel-collector/prometheus/build/go.mod \
+    "$ROOT"/tests/kubernetes/build/go.mod | sort -V | tail -n 1)
 
 own=$CACHE/go-$GO_VERSION
 for go in go /usr/local/go/bin/go "$own/bin/go"; do
