@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static image-root image sbom audit test-image clean-lab
+.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-prometheus test-kubernetes test-capabilities test-manifests kubernetes prometheus bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static image-root image sbom audit test-image clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -43,6 +43,9 @@ test-rust: build
 test-collector: build ## Only those with a real Collector
 	@scripts/test-collector.sh $(LAB)
 
+test-prometheus: setup ## Only those with a real Prometheus: the alerts, and the documents' queries
+	@scripts/test-prometheus.sh
+
 test-kubernetes: build ## Only those with a real Kubernetes API server
 	@scripts/test-kubernetes.sh $(LAB)
 	@scripts/test-identity.sh $(LAB)
@@ -58,6 +61,9 @@ test-image: build ## Those of the static program and the image's contents; apart
 
 kubernetes: setup ## Build the Kubernetes API server of the tests, once: three to five minutes
 	@scripts/kubernetes.sh
+
+prometheus: setup ## Build the Prometheus of the tests, once: about two minutes
+	@scripts/prometheus.sh
 
 bench: release ## Cost per connection, beside tcplife, tcpstates and conntrack -E; report in target/bench/report.json
 	@$(BIN)/release/lab bench $(ARGS)

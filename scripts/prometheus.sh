@@ -7,7 +7,7 @@ set -euo pipefail
 
 src=$ROOT/otel-collector/prometheus/build
 # The module's v0.316.0 is Prometheus 3.16.0, which says "unknown" of itself without the stamp.
-version=$(sed -n 's/^\tgithub.com\/prometheus\/prometheus v0\.\([0-9]\)0*\([0-9][0-9]*\.[0-9]*\)\( .*\)\{0,1\}$/\1.\2/p' "$src/go.mod")
+version=$(sed -n 's/^\tgithub\.com\/prometheus\/prometheus v0\.\([0-9]\)0*\([0-9][0-9]*\.[0-9]*\).*/\1.\2/p' "$src/go.mod")
 flags="-s -w -X github.com/prometheus/common/version.Version=$version"
 # Without service discovery, which would be most of the build; the tests push and scrape nothing.
 tags=netgo,remove_all_sd
