@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the path of a Go that is new enough to build the Collector, the Prometheus and the Kubernetes API server of the tests. Where
-# there is none, Debian's Go 1.19 fetches the Go project's own release, which the module proxy serves as
+# Prints the path of a Go that is new enough to build the Collector, the Prometheus and the Kubernetes API server of the
+# tests. Where there is none, Debian's Go 1.19 fetches the Go project's own release, which the module proxy serves as
 # golang.org/toolchain, and whose sum is checked against the checksum database and against the pin in env.sh. Only the
 # tests with these need it.
 set -euo pipefail
