@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests test-signals kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static image-root image sbom audit test-image clean-lab
+.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests test-signals test-prometheus kubernetes prometheus bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static image-root image sbom audit test-image clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -33,7 +33,7 @@ demo-collector: build ## The same, and what an OpenTelemetry Collector received
 demo-kubernetes: build ## The same, with names from a real Kubernetes API server
 	@scripts/demo-kubernetes.sh $(LAB) $(ARGS)
 
-test: test-rust test-capabilities test-collector test-signals test-manifests test-kubernetes ## All tests but those of the image: unit, lab scenarios (root), with a real Collector, with a real API server
+test: test-rust test-capabilities test-collector test-signals test-prometheus test-manifests test-kubernetes ## All tests but those of the image: unit, lab scenarios (root), with a real Collector, with a real API server
 
 test-rust: build
 	$(CARGO) test --workspace --exclude synspan-ebpf --locked
@@ -45,6 +45,9 @@ test-collector: build ## Only those with a real Collector
 
 test-signals: build ## Only those of spans, records and metrics together, with a real Collector
 	@scripts/test-signals.sh $(LAB)
+
+test-prometheus: setup ## Only those with a real Prometheus: the alerts, and the documents' queries
+	@scripts/test-prometheus.sh
 
 test-kubernetes: build ## Only those with a real Kubernetes API server
 	@scripts/test-kubernetes.sh $(LAB)
@@ -61,6 +64,9 @@ test-image: build ## Those of the static program and the image's contents; apart
 
 kubernetes: setup ## Build the Kubernetes API server of the tests, once: three to five minutes
 	@scripts/kubernetes.sh
+
+prometheus: setup ## Build the Prometheus of the tests, once: about two minutes
+	@scripts/prometheus.sh
 
 bench: release ## Cost per connection, beside tcplife, tcpstates and conntrack -E; report in target/bench/report.json
 	@$(BIN)/release/lab bench $(ARGS)

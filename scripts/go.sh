@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the path of a Go that is new enough to build the Collector and the Kubernetes API server of the tests. Where
-# there is none, Debian's Go 1.19 fetches the Go project's own release, which the module proxy serves as
+# Prints the path of a Go that is new enough to build the Collector, the Prometheus and the Kubernetes API server of the
+# tests. Where there is none, Debian's Go 1.19 fetches the Go project's own release, which the module proxy serves as
 # golang.org/toolchain, and whose sum is checked against the checksum database and against the pin in env.sh. Only the
 # tests with these need it.
 set -euo pipefail
@@ -8,8 +8,8 @@ set -euo pipefail
 
 go_version() { GOTOOLCHAIN=local "$1" version 2>/dev/null | sed -n 's/^go version go\([0-9.]*\).*/\1/p'; }
 # The newest Go that the module files ask for.
-need=$(sed -n 's/^go \([0-9.]*\)$/\1/p' "$ROOT"/otel-collector/build/go.mod "$ROOT"/tests/kubernetes/build/go.mod |
-    sort -V | tail -n 1)
+need=$(sed -n 's/^go \([0-9.]*\)$/\1/p' "$ROOT"/otel-collector/build/go.mod "$ROOT"/otel-collector/prometheus/build/go.mod \
+    "$ROOT"/tests/kubernetes/build/go.mod | sort -V | tail -n 1)
 
 own=$CACHE/go-$GO_VERSION
 for go in go /usr/local/go/bin/go "$own/bin/go"; do

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# with-prometheus.sh COMMAND...: starts a Prometheus on this machine's loopback that takes OTLP and keeps exemplars,
+# with the configuration and the alerts that the project ships, runs the command, and ends Prometheus. The command
+# finds in its environment:
+#   SYNSPAN_PROMETHEUS       its URL
+#   SYNSPAN_PROMETHEUS_DIR   the folder with prometheus and promtool
+# SYNSPAN_PROMETHEUS_CONFIG is another configuration, SYNSPAN_PROMETHEUS_PORT a port of your own choice,
+# SYNSPAN_PROMETHEUS_FLAGS are further flags, separated by blanks. Its messages go to standard output.
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+
+[ $# -gt 0 ] || die "no command given: with-prometheus.sh COMMAND..."
+programs=$("$ROOT/scripts/prometheus.sh")
+config=${SYNSPAN_PROMETHEUS_CONFIG:-$ROOT/otel-collector/prometheus/prometheus.yaml}
+port=${SYNSPAN_PROMETHEUS_PORT:-$(free_ports 1)}
+read -r -a flags <<<"${SYNSPAN_PROMETHEUS_FLAGS:-}"
+export SYNSPAN_PROMETHEUS=http://127.0.0.1:$port SYNSPAN_PROMETHEUS_DIR=$programs
+
+dir=$(mktemp -d "${TMPDIR:-/tmp}/synspan-prometheus.XXXXXX")
+pid=
+# shellcheck disable=SC2317
+finish() {
+    [ -z "$pid" ] || { kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; }
+    rm -rf "$dir"
+    rm -f "$LOG"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+"$programs/prometheus" --config.file="$config" --storage.tsdb.path="$dir" --web.listen-address="127.0.0.1:$port" \
+    --web.enable-otlp-receiver --enable-feature=exemplar-storage --log.level=warn "${flags[@]}" </dev/null 2>&1 &
+pid=$!
+# ready: whether Prometheus says so. By the shell alone: curl may not be there.
+ready() {
+    local answer=
+    { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 1
+    printf 'GET /-/ready HTTP/1.0\r\n\r\n' >&3
+    read -r -t 2 answer <&3 || true
+    exec 3>&-
+    [[ $answer == *" 200 "* ]]
+}
+for ((i = 0; i < 300; i++)); do
+    kill -0 "$pid" 2>/dev/null || die "Prometheus ended; its messages are above"
+    ! ready || break
+    sleep 0.1
+done
+ready || die "Prometheus was not ready within 30 s"
+code=0
+"$@" || code=$?
+exit "$code"
