@@ -25,7 +25,7 @@ finish() {
 trap finish EXIT
 
 # run NAME KUBERNETES: starts the agent with that block, waits until it knows its pods and as long as asked, and prints its
-# resident memory in KiB.
+# anonymous memory in KiB: what it holds. The program's own pages are its file's, and their number goes with the build.
 run() {
     cat >"$dir/$1.yaml" <<CONFIG
 exporters: {debug: {}}
@@ -44,7 +44,7 @@ CONFIG
         sleep 0.1
     done
     sleep "$4"
-    awk '$1 == "VmRSS:" { print $2 }' "/proc/$pid/status" >"$dir/$1.rss"
+    awk '$1 == "RssAnon:" { print $2 }' "/proc/$pid/status" >"$dir/$1.rss"
     kill -TERM "$pid"
     wait "$pid"
     pid=
@@ -55,7 +55,7 @@ run few "{enabled: true, kubeconfig: $dir/kubeconfig}" 'names come from the Kube
 held=$(($(cat "$dir/few.rss") - $(cat "$dir/none.rss")))
 known=$(sed -n 's/.*names come from the Kubernetes API pods=\([0-9]*\).*/\1/p' "$dir/few.log")
 echo "pods in the cluster $((nodes * pods)), known to the agent $known"
-echo "resident memory $held KiB more than without names"
+echo "memory $held KiB more than without names"
 "$control" requests "$user"
 [ "$known" = "$pods" ] || die "the agent knows $known pods of its node's $pods"
 [ "$held" -lt 8192 ] || die "that is over 8 MiB"
