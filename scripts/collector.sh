@@ -3,6 +3,7 @@
 # outside the work tree, under the hash of what it is built from, so that it is built once for each change.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+. "$ROOT/scripts/components.sh"
 
 src=$ROOT/otel-collector/build
 key=$(cd "$src" && cat ./*.go go.mod go.sum | sha256sum | cut -c 1-16)
@@ -12,17 +13,12 @@ if [ -x "$out" ]; then
     exit 0
 fi
 
-go=$("$ROOT/scripts/go.sh")
 say "building the Collector, one to two minutes on two cores (later runs take it from the cache)"
 dir=$(dirname "$out")
 mkdir -p "$dir"
 # Written beside its place and moved there, so that a build that was cut short is not taken for one that is done.
 tmp=$(mktemp -d "$dir/build.XXXXXX")
 trap 'rm -rf "$tmp" "$LOG"' EXIT
-GOENV=off GOTOOLCHAIN=local GOWORK=off GOFLAGS=-buildvcs=false GOGC=400 CGO_ENABLED=0 \
-    "$go" build -C "$src" -mod=readonly -trimpath -gcflags=all=-dwarf=false -ldflags='-s -w' -o "$tmp/otelcol" . >"$LOG" 2>&1 || {
-    tail -n 30 "$LOG" >&2
-    die "the Collector could not be built; the last lines are above"
-}
+go_build "the Collector" "$src" -ldflags='-s -w' -o "$tmp/otelcol" .
 mv "$tmp/otelcol" "$out"
 echo "$out"

@@ -4,6 +4,7 @@
 # built once for each change.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+. "$ROOT/scripts/components.sh"
 
 src=$ROOT/tests/kubernetes/build
 version=$(sed -n 's/^\tk8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' "$src/go.mod")
@@ -24,17 +25,12 @@ if complete; then
     exit 0
 fi
 
-go=$("$ROOT/scripts/go.sh")
 say "building kube-apiserver $version, etcd and kubectl, about five minutes on two cores (later runs take them from the cache)"
 mkdir -p "$out"
 # Written beside their place and moved there, so that a build that was cut short is not taken for one that is done.
 tmp=$(mktemp -d "$out/build.XXXXXX")
 trap 'rm -rf "$tmp" "$LOG"' EXIT
-GOENV=off GOTOOLCHAIN=local GOWORK=off GOFLAGS=-buildvcs=false GOGC=400 CGO_ENABLED=0 \
-    "$go" build -C "$src" -mod=readonly -trimpath -gcflags=all=-dwarf=false -ldflags="$flags" -o "$tmp/" tool >"$LOG" 2>&1 || {
-    tail -n 30 "$LOG" >&2
-    die "the Kubernetes API server could not be built; the last lines are above"
-}
+go_build "the Kubernetes API server" "$src" -ldflags="$flags" -o "$tmp/" tool
 # etcd's package is called server.
 mv "$tmp/server" "$tmp/etcd"
 for p in "${programs[@]}"; do mv "$tmp/$p" "$out/$p"; done

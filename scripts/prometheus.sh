@@ -4,6 +4,7 @@
 # change.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+. "$ROOT/scripts/components.sh"
 
 src=$ROOT/otel-collector/prometheus/build
 # The module's v0.316.0 is Prometheus 3.16.0, which says "unknown" of itself without the stamp.
@@ -21,17 +22,11 @@ if complete; then
     exit 0
 fi
 
-go=$("$ROOT/scripts/go.sh")
 say "building Prometheus $version and promtool, about two minutes on two cores (later runs take them from the cache)"
 mkdir -p "$out"
 # Written beside their place and moved there, so that a build that was cut short is not taken for one that is done.
 tmp=$(mktemp -d "$out/build.XXXXXX")
 trap 'rm -rf "$tmp" "$LOG"' EXIT
-GOENV=off GOTOOLCHAIN=local GOWORK=off GOFLAGS=-buildvcs=false GOGC=400 CGO_ENABLED=0 \
-    "$go" build -C "$src" -mod=readonly -trimpath -tags "$tags" -gcflags=all=-dwarf=false -ldflags="$flags" \
-    -o "$tmp/" tool >"$LOG" 2>&1 || {
-    tail -n 30 "$LOG" >&2
-    die "Prometheus could not be built; the last lines are above"
-}
+go_build Prometheus "$src" -tags "$tags" -ldflags="$flags" -o "$tmp/" tool
 for p in "${programs[@]}"; do mv "$tmp/$p" "$out/$p"; done
 echo "$out"

@@ -6,6 +6,7 @@
 # The folder for what it writes is SYNSPAN_OUT, and must exist; its own messages go to standard output.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+. "$ROOT/scripts/components.sh"
 
 config=$1
 shift
@@ -18,21 +19,7 @@ export SYNSPAN_OTLP_GRPC=127.0.0.1:$grpc SYNSPAN_OTLP_HTTP=127.0.0.1:$http SYNSP
 "$otelcol" --config "$config" </dev/null 2>&1 &
 pid=$!
 trap 'kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; rm -f "$LOG"' EXIT
-# healthy: whether the Collector says so. By the shell alone: curl may not be there.
-healthy() {
-    local answer=
-    { exec 3<>"/dev/tcp/127.0.0.1/$health"; } 2>/dev/null || return 1
-    printf 'GET / HTTP/1.0\r\n\r\n' >&3
-    read -r -t 2 answer <&3 || true
-    exec 3>&-
-    [[ $answer == *" 200 "* ]]
-}
-for ((i = 0; i < 100; i++)); do
-    kill -0 "$pid" 2>/dev/null || die "the Collector ended; its messages are above"
-    ! healthy || break
-    sleep 0.1
-done
-healthy || die "the Collector was not ready within 10 s"
+await_ok "the Collector" "$pid" "$health" / 10
 code=0
 "$@" || code=$?
 # What came last is written within the exporters' interval, and the service graph within its own.

@@ -8,6 +8,7 @@
 # SYNSPAN_PROMETHEUS_FLAGS are further flags, separated by blanks. Its messages go to standard output.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
+. "$ROOT/scripts/components.sh"
 
 [ $# -gt 0 ] || die "no command given: with-prometheus.sh COMMAND..."
 programs=$("$ROOT/scripts/prometheus.sh")
@@ -30,21 +31,7 @@ trap 'exit 143' TERM HUP
 "$programs/prometheus" --config.file="$config" --storage.tsdb.path="$dir" --web.listen-address="127.0.0.1:$port" \
     --web.enable-otlp-receiver --enable-feature=exemplar-storage --log.level=warn "${flags[@]}" </dev/null 2>&1 &
 pid=$!
-# ready: whether Prometheus says so. By the shell alone: curl may not be there.
-ready() {
-    local answer=
-    { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 1
-    printf 'GET /-/ready HTTP/1.0\r\n\r\n' >&3
-    read -r -t 2 answer <&3 || true
-    exec 3>&-
-    [[ $answer == *" 200 "* ]]
-}
-for ((i = 0; i < 300; i++)); do
-    kill -0 "$pid" 2>/dev/null || die "Prometheus ended; its messages are above"
-    ! ready || break
-    sleep 0.1
-done
-ready || die "Prometheus was not ready within 30 s"
+await_ok Prometheus "$pid" "$port" /-/ready 30
 code=0
 "$@" || code=$?
 exit "$code"
