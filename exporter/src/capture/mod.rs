@@ -10,4 +10,5 @@ pub mod observation;
 pub mod probe;
 pub mod question;
 pub mod replay;
+pub mod told;
 pub mod tuple;

@@ -79,29 +79,7 @@ fn whether_the_last_fin_came_is_told_by_the_wire() {
 }
 
 fn tenancy() -> Tenancy {
-    Tenancy {
-        serial: 1,
-        trace: TraceId([1; 16]),
-        inner: Tuple::default(),
-        wire: None,
-        process: None,
-        netns: 0,
-        cookie: 1,
-        server_cookie: 2,
-        opened: Mono(1),
-        closed: None,
-        closed_by: ClosedBy::Unknown,
-        client_end: 0,
-        client_acked: 0,
-        asked: false,
-        server_end: 0,
-        window: 0,
-        scales: [0; 2],
-        end_known: false,
-        client_fin: false,
-        server_fin: false,
-        quiet: false,
-    }
+    Tenancy { cookie: 1, server_cookie: 2, ..Tenancy::just_opened(1, Tuple::default(), Mono(1)) }
 }
 
 #[test]

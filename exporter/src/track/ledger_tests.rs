@@ -1,8 +1,6 @@
 //! The ledger by itself, against the plainest model.
 
 use super::*;
-use crate::track::trace_id::TraceId;
-use crate::track::verdict::ClosedBy;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 
@@ -15,29 +13,7 @@ fn tuple(port: u16) -> Tuple {
 
 fn tenancy(serial: u64, port: u16, translated: bool) -> Tenancy {
     let inner = if translated { tuple(port.wrapping_add(1)) } else { tuple(port) };
-    Tenancy {
-        serial,
-        trace: TraceId([1; 16]),
-        inner,
-        wire: Some(tuple(port)),
-        process: None,
-        netns: 0,
-        cookie: serial,
-        server_cookie: 0,
-        opened: Mono(serial),
-        closed: None,
-        closed_by: ClosedBy::Unknown,
-        client_end: 0,
-        client_acked: 0,
-        asked: false,
-        server_end: 0,
-        window: 0,
-        scales: [0; 2],
-        end_known: false,
-        client_fin: false,
-        server_fin: false,
-        quiet: false,
-    }
+    Tenancy { wire: Some(tuple(port)), cookie: serial, ..Tenancy::just_opened(serial, inner, Mono(serial)) }
 }
 
 fn close(ledger: &mut Ledger, key: TenancyKey, time: u64, end: u32) {

@@ -5,6 +5,7 @@
 
 mod answers;
 pub mod attempt;
+mod calls;
 pub mod causes;
 mod destination;
 mod errno;

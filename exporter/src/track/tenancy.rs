@@ -216,3 +216,33 @@ impl Tenancy {
         }
     }
 }
+
+#[cfg(test)]
+impl Tenancy {
+    /// One of the client's own tuple that was opened and of which nothing else is known.
+    pub(super) fn just_opened(serial: u64, inner: Tuple, opened: Mono) -> Self {
+        Self {
+            serial,
+            trace: TraceId([1; 16]),
+            inner,
+            wire: None,
+            process: None,
+            netns: 0,
+            cookie: 0,
+            server_cookie: 0,
+            opened,
+            closed: None,
+            closed_by: ClosedBy::Unknown,
+            client_end: 0,
+            client_acked: 0,
+            asked: false,
+            server_end: 0,
+            window: 0,
+            scales: [0; 2],
+            end_known: false,
+            client_fin: false,
+            server_fin: false,
+            quiet: false,
+        }
+    }
+}

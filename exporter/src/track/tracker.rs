@@ -34,14 +34,6 @@ const FOREIGN_PATIENCE: Duration = Duration::from_secs(20);
 /// A server on this node that does not take the connection its client believes in: until its SYN-ACK has
 /// been sent again, and its listener asked.
 const SERVER_PATIENCE: Duration = Duration::from_millis(2_500);
-/// connect() calls whose SYN has not been seen.
-const CALL_PATIENCE: Duration = Duration::from_secs(10);
-const MAX_CALLS: usize = 16_384;
-/// A call whose SYN has not come by then: something is wrong with it.
-const CALL_WITHOUT_SYN: Duration = Duration::from_secs(1);
-/// How often it is asked to watch what connect() returns, and how long the watch takes to begin.
-const WATCH_AGAIN: Duration = Duration::from_secs(20);
-const WATCH_BEGINS: Duration = Duration::from_secs(1);
 /// Questions that may wait.
 const MAX_QUESTIONS: usize = 256;
 /// Network namespaces and listeners remembered.
@@ -84,10 +76,10 @@ pub struct Tracker {
     pub(super) counts: Counts,
     /// The last call of each thread.
     pub(super) by_tid: Map<u32, u64>,
-    /// Calls that are younger than [`CALL_WITHOUT_SYN`].
-    calls_young: VecDeque<(Mono, u64)>,
+    /// Calls that are too young for their SYN to be missed.
+    pub(super) calls_young: VecDeque<(Mono, u64)>,
     /// When it was last asked to watch what connect() returns.
-    watching: Option<Mono>,
+    pub(super) watching: Option<Mono>,
     processes: Map<Process, SharedProcess>,
     timers: BinaryHeap<Reverse<(Mono, usize, u64)>>,
     /// Attempts whose second SYN was seen: when to look whether they hang.
@@ -321,64 +313,6 @@ impl Tracker {
         let shared = Arc::new(process.clone());
         self.processes.insert(process.clone(), shared.clone());
         shared
-    }
-
-    /// Remembers a connect() until its SYN is about to leave.
-    fn on_call(&mut self, time: Mono, step: &ProcessStep) {
-        while self.calls_order.len() >= MAX_CALLS {
-            let Some((time, cookie)) = self.calls_order.pop_front() else { break };
-            if self.calls.get(&cookie).is_some_and(|&(called, _)| called == time) {
-                self.forget_call(cookie);
-            }
-        }
-        self.calls.insert(step.cookie, (time, step.clone()));
-        self.by_tid.insert(step.process.tid, step.cookie);
-        self.calls_order.push_back((time, step.cookie));
-        self.calls_young.push_back((time, step.cookie));
-    }
-
-    /// Takes back what is remembered of a call.
-    pub(super) fn forget_call(&mut self, cookie: u64) -> Option<(Mono, ProcessStep)> {
-        let call = self.calls.remove(&cookie)?;
-        if self.by_tid.get(&call.1.process.tid) == Some(&cookie) {
-            self.by_tid.remove(&call.1.process.tid);
-        }
-        Some(call)
-    }
-
-    /// Calls whose SYN does not come: first what they return is watched, in the end they are reported.
-    fn expire_calls(&mut self) {
-        while let Some(&(time, cookie)) = self.calls_young.front() {
-            if self.now.since(time) < CALL_WITHOUT_SYN {
-                break;
-            }
-            self.calls_young.pop_front();
-            let waits = self.calls.get(&cookie).is_some_and(|&(called, _)| called == time);
-            if waits && self.watching.is_none_or(|asked| self.now.since(asked) >= WATCH_AGAIN) {
-                self.watching = Some(self.now);
-                self.ask(Question::WatchCalls);
-            }
-        }
-        while let Some(&(time, cookie)) = self.calls_order.front() {
-            if self.now.since(time) < CALL_PATIENCE {
-                break;
-            }
-            self.calls_order.pop_front();
-            if self.calls.get(&cookie).is_some_and(|&(called, _)| called == time) {
-                let unseen = self.last_lost.is_none_or(|lost| lost < time) && !self.was_watched(time);
-                if let Some((_, call)) = self.forget_call(cookie)
-                    && unseen
-                {
-                    self.report_call(time, time, call, None);
-                }
-            }
-        }
-    }
-
-    /// Whether what a call at `time` returned was watched: an error would have been told.
-    fn was_watched(&self, time: Mono) -> bool {
-        self.options.calls_watched
-            && self.watching.is_some_and(|asked| time.since(asked) > WATCH_BEGINS && time.since(asked) < WATCH_AGAIN)
     }
 
     /// When an attempt is to be finished, by what is known of it.

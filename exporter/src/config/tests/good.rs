@@ -2,18 +2,8 @@
 
 use std::time::Duration;
 
+use super::{load, load_with};
 use crate::config::*;
-
-fn load(text: &str) -> Loaded {
-    load_with(text, &MapEnv::default())
-}
-
-fn load_with(text: &str, env: &MapEnv) -> Loaded {
-    match Config::parse("test.yaml", text, env) {
-        Ok(loaded) => loaded,
-        Err(error) => panic!("{error}"),
-    }
-}
 
 fn otlp<'c>(config: &'c Config, id: &str) -> &'c OtlpExporter {
     match &config.exporter(id).unwrap().kind {

@@ -2,18 +2,8 @@
 
 use std::time::Duration;
 
+use super::load;
 use crate::config::*;
-
-fn load(text: &str) -> Loaded {
-    load_with(text, &MapEnv::default())
-}
-
-fn load_with(text: &str, env: &MapEnv) -> Loaded {
-    match Config::parse("test.yaml", text, env) {
-        Ok(loaded) => loaded,
-        Err(error) => panic!("{error}"),
-    }
-}
 
 fn warnings(text: &str) -> Vec<String> {
     load(text).warnings.iter().map(ToString::to_string).collect()
