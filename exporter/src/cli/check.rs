@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::exporters::{otlp_options, signals};
-use crate::config::{Config, Env, Exporter, ExporterKind, Loaded, OtlpExporter};
+use crate::config::{Config, Env, Exporter, ExporterKind, Loaded, OWN_TELEMETRY_NOT_SENT, OtlpExporter};
 use crate::deliver::{Answer, GrpcSender, Signal, request};
 
 /// Arguments of `synspan check`.
@@ -134,7 +134,11 @@ fn destinations(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let mut logs = vec!["standard error"];
     logs.extend(sent(&own.log_exporters));
     destination(out, "synspan's own logs", &logs, None)?;
-    destination(out, "synspan's own metrics", &sent(&own.metric_exporters), Some(own.metric_interval))
+    destination(out, "synspan's own metrics", &sent(&own.metric_exporters), Some(own.metric_interval))?;
+    if own.is_sent() {
+        writeln!(out, "warning: service.telemetry: {OWN_TELEMETRY_NOT_SENT}")?;
+    }
+    Ok(())
 }
 
 fn destination(out: &mut dyn Write, what: &str, ids: &[&str], interval: Option<Duration>) -> io::Result<()> {

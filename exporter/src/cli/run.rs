@@ -107,6 +107,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
         TrackerSink::new(tracker, sender, dropped.clone(), tally.clone(), asked, heartbeat)
     })?;
     announce(&features);
+    announce_own(config);
     let overview = Arc::new(Overview::new(Parts {
         config,
         started: machine.now,
@@ -207,6 +208,13 @@ fn announce(features: &Features) {
     }
     announce_questions(&features.can);
     capabilities::silent_losses().iter().for_each(|lost| tracing::warn!("{lost}"));
+}
+
+/// Says what the configuration asks for and is not done.
+fn announce_own(config: &Config) {
+    if config.own_telemetry.is_sent() {
+        tracing::warn!("service.telemetry: {}", crate::config::OWN_TELEMETRY_NOT_SENT);
+    }
 }
 
 /// Says what cannot be asked of the kernel, and what is lost by it.

@@ -45,6 +45,17 @@ pub struct OwnTelemetry {
     pub metric_interval: Duration,
 }
 
+/// What is to be said where exporters are named for it.
+pub const OWN_TELEMETRY_NOT_SENT: &str =
+    "this version sends nothing of its own yet: its log is on standard error, its metrics are at agent.health.endpoint";
+
+impl OwnTelemetry {
+    /// Whether any of it is to be sent anywhere.
+    pub fn is_sent(&self) -> bool {
+        !self.log_exporters.is_empty() || !self.metric_exporters.is_empty()
+    }
+}
+
 impl Default for OwnTelemetry {
     fn default() -> Self {
         Self { log_exporters: Vec::new(), metric_exporters: Vec::new(), metric_interval: Duration::from_secs(60) }
