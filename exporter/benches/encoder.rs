@@ -65,7 +65,7 @@ fn bench(criterion: &mut Criterion) {
                 for attempt in attempts {
                     let described = describer.describe_now(Box::new(attempt), WallClock::fixed(0));
                     let encoded = encoder.encode(&described);
-                    black_box(Parcel::traces(Priority::Success, encoded.resource_spans));
+                    black_box(Parcel::traces(Priority::Success, encoded));
                 }
             },
             BatchSize::LargeInput,

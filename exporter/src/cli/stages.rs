@@ -12,14 +12,17 @@ use crate::config::{
 };
 #[cfg(feature = "live")]
 use crate::config::{Attach, Enabled};
+use crate::deliver::Priority as Due;
 use crate::encode::metrics::Options as MetricOptions;
 use crate::encode::metrics::destination::PrefixNames;
 use crate::encode::privacy::{Addresses, Owner, Privacy};
 use crate::encode::spans::Options as EncodeOptions;
 use crate::encode::volume::Options as VolumeOptions;
+use crate::encode::{Priority, priority};
 use crate::identify::covered::Covered;
 use crate::identify::static_list::Entry;
 use crate::track::Options as TrackOptions;
+use crate::track::attempt::Attempt;
 use crate::track::trace_id::{DEFAULT_KEY, IdKey};
 
 /// What live capture is told.
@@ -119,6 +122,14 @@ pub fn privacy(config: &Config, covered: Covered) -> Privacy {
         OwnerPrivacy::Redacted => Owner::Redacted,
     };
     Privacy { addresses, owner, covered, key: id_key(config) }
+}
+
+/// What an attempt's telemetry gives way to on its way out.
+pub fn due(attempt: &Attempt) -> Due {
+    match priority(attempt) {
+        Priority::Success => Due::Success,
+        Priority::Failure => Due::Failure,
+    }
 }
 
 /// This node's name: the configured one, else the machine's.

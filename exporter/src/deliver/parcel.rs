@@ -93,44 +93,23 @@ impl Piece {
 impl Parcel {
     /// Spans, with one ResourceSpans for each resource. Scopes without spans are left out.
     pub fn traces(priority: Priority, resources: Vec<ResourceSpans>) -> Self {
-        let mut pieces = Vec::with_capacity(resources.len());
-        for mut resource in resources {
-            let scopes = std::mem::take(&mut resource.scope_spans);
-            let head = resource.encode_to_vec();
-            for mut scope in scopes {
-                let spans = std::mem::take(&mut scope.spans);
-                pieces.extend(Piece::of(&head, &scope, &spans));
-            }
-        }
+        let scopes = |resource: &mut ResourceSpans| std::mem::take(&mut resource.scope_spans);
+        let pieces = pieces(resources, scopes, |scope| std::mem::take(&mut scope.spans));
         Self::of(Signal::Traces, priority, pieces)
     }
 
     /// Log records, with one ResourceLogs for each resource. Scopes without records are left out.
     pub fn logs(priority: Priority, resources: Vec<ResourceLogs>) -> Self {
-        let mut pieces = Vec::with_capacity(resources.len());
-        for mut resource in resources {
-            let scopes = std::mem::take(&mut resource.scope_logs);
-            let head = resource.encode_to_vec();
-            for mut scope in scopes {
-                let records = std::mem::take(&mut scope.log_records);
-                pieces.extend(Piece::of(&head, &scope, &records));
-            }
-        }
+        let scopes = |resource: &mut ResourceLogs| std::mem::take(&mut resource.scope_logs);
+        let pieces = pieces(resources, scopes, |scope| std::mem::take(&mut scope.log_records));
         Self::of(Signal::Logs, priority, pieces)
     }
 
     /// Metrics, with one ResourceMetrics for each resource. Scopes without metrics are left out. They are the last to
     /// be dropped: a series that lacks a point is wrong for all.
     pub fn metrics(resources: Vec<ResourceMetrics>) -> Self {
-        let mut pieces = Vec::with_capacity(resources.len());
-        for mut resource in resources {
-            let scopes = std::mem::take(&mut resource.scope_metrics);
-            let head = resource.encode_to_vec();
-            for mut scope in scopes {
-                let metrics = std::mem::take(&mut scope.metrics);
-                pieces.extend(Piece::of(&head, &scope, &metrics));
-            }
-        }
+        let scopes = |resource: &mut ResourceMetrics| std::mem::take(&mut resource.scope_metrics);
+        let pieces = pieces(resources, scopes, |scope| std::mem::take(&mut scope.metrics));
         Self::of(Signal::Metrics, Priority::Failure, pieces)
     }
 
@@ -204,6 +183,25 @@ impl Parcel {
         }
         (parcels, too_large)
     }
+}
+
+/// The pieces of resources; `scopes` takes the scopes out of a resource, and `records` the records out of a scope, so that
+/// what is left of each is its envelope.
+fn pieces<R: Message, S: Message, T: Message>(
+    resources: Vec<R>,
+    scopes: impl Fn(&mut R) -> Vec<S>,
+    records: impl Fn(&mut S) -> Vec<T>,
+) -> Vec<Piece> {
+    let mut pieces = Vec::with_capacity(resources.len());
+    for mut resource in resources {
+        let scopes = scopes(&mut resource);
+        let head = resource.encode_to_vec();
+        for mut scope in scopes {
+            let records = records(&mut scope);
+            pieces.extend(Piece::of(&head, &scope, &records));
+        }
+    }
+    pieces
 }
 
 /// The records in a piece, each with its tag and length. The bytes are our own encoding.

@@ -97,7 +97,7 @@ pub fn of_identity(identity: &Identity) -> Vec<KeyValue> {
 }
 
 /// At most [`MAX_STRING`] bytes of a text, cut between characters.
-fn cut(text: &str) -> &str {
+pub fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_STRING)]
 }
 

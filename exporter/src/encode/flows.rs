@@ -5,7 +5,7 @@ use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use super::attributes::Attributes;
 use super::facts;
 use super::ids;
-use super::logs::{Event, Severity, envelope};
+use super::logs::{Event, Severity, enclose};
 use super::names::{flow as name, log, otel};
 use crate::capture::observation::Mono;
 use crate::identify::describe::DescribedFlow;
@@ -75,9 +75,9 @@ pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> Resource
         name: log::FLOW,
         severity: Severity::Info,
         time: clock.unix_nanos(flow.at),
-        body: body.replace(|c: char| c.is_control(), " "),
+        body,
         span: flow.trace.map(|trace| (trace, ids::connect(key, trace))),
         sampled,
     };
-    envelope(own, event.record(attributes))
+    enclose(own, event.record(attributes))
 }

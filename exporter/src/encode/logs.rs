@@ -3,14 +3,14 @@
 //! A record says what the attempt's span says, so that one is enough where the other is missing, and leads to it by trace
 //! and span id.
 
+use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
-use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use super::attributes::{Attributes, MAX_STRING, of_identity};
+use super::attributes::{Attributes, cut};
+use super::envelope;
 use super::ids::SpanId;
-use super::names::{SCHEMA_URL, SCOPE, log};
+use super::names::{SCHEMA_URL, log};
 use super::verdict_text::explanation;
 use crate::identify::Identity;
 use crate::identify::describe::Described;
@@ -81,7 +81,8 @@ impl Event<'_> {
             Some((trace, span)) => (trace.0.to_vec(), span.0.to_vec()),
             None => (Vec::new(), Vec::new()),
         };
-        let body = self.body[..self.body.floor_char_boundary(MAX_STRING)].to_owned();
+        // A name may hold anything, and the body is one line.
+        let body = cut(&self.body).replace(|c: char| c.is_control(), " ");
         LogRecord {
             time_unix_nano: self.time,
             observed_time_unix_nano: self.time,
@@ -99,20 +100,11 @@ impl Event<'_> {
 }
 
 /// A record in the envelope of its resource.
-pub fn envelope(resource: &Identity, record: LogRecord) -> ResourceLogs {
-    let scope = InstrumentationScope {
-        name: SCOPE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
-    let attributes: Vec<KeyValue> = of_identity(resource);
+pub fn enclose(resource: &Identity, record: LogRecord) -> ResourceLogs {
+    let (scope, log_records) = (envelope::scope(), vec![record]);
     ResourceLogs {
-        resource: Some(Resource { attributes, ..Resource::default() }),
-        scope_logs: vec![ScopeLogs {
-            scope: Some(scope),
-            log_records: vec![record],
-            schema_url: SCHEMA_URL.to_owned(),
-        }],
+        resource: envelope::resource(resource),
+        scope_logs: vec![ScopeLogs { scope, log_records, schema_url: SCHEMA_URL.to_owned() }],
         schema_url: SCHEMA_URL.to_owned(),
     }
 }
@@ -147,8 +139,7 @@ pub fn line(described: &Described) -> String {
     if let Some(why) = explanation(described) {
         line.push_str(&format!("; {why}"));
     }
-    // A name may hold anything, and the body is one line.
-    line.replace(|c: char| c.is_control(), " ")
+    line
 }
 
 #[cfg(test)]
@@ -177,6 +168,15 @@ mod tests {
     fn a_name_with_line_breaks_leaves_one_line() {
         let mut described = fixtures::clean();
         described.client = Some(fixtures::pod("shop", "a\nb", "a"));
-        assert!(!line(&described).contains('\n'));
+        let event = Event {
+            name: log::CONNECT,
+            severity: Severity::Info,
+            time: 0,
+            body: line(&described),
+            span: None,
+            sampled: false,
+        };
+        let body = event.record(Attributes::default()).body.and_then(|body| body.value);
+        assert!(matches!(body, Some(Value::StringValue(text)) if text.contains("a b") && !text.contains('\n')));
     }
 }

@@ -4,6 +4,7 @@
 //! same [`facts`], so that all signals tell one story.
 
 pub mod attributes;
+pub mod envelope;
 pub mod events;
 pub mod facts;
 pub mod flows;
@@ -13,6 +14,7 @@ pub mod links;
 pub mod logs;
 pub mod metrics;
 pub mod names;
+pub mod prefix;
 pub mod privacy;
 pub mod spans;
 pub mod summaries;
@@ -21,7 +23,7 @@ pub mod volume;
 
 #[cfg(test)]
 pub(crate) use spans::arbitrary::any_described;
-pub use spans::{Encoded, Encoder, Options};
+pub use spans::{Encoder, Options};
 pub use verdict_text::{error_type, explanation};
 
 use crate::track::attempt::Attempt;

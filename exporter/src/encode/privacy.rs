@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 use std::hash::Hasher as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 
 use super::names::resource;
+use super::prefix;
 use crate::capture::tuple::{Addr, Endpoint, Tuple};
 use crate::identify::Identity;
 use crate::identify::covered::Covered;
@@ -103,13 +104,7 @@ impl Privacy {
             (Addresses::Keep, _) => address,
             (Addresses::Drop, IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
             (Addresses::Drop, IpAddr::V6(_)) => Addr([0; 16]),
-            (Addresses::Prefix, IpAddr::V4(address)) => {
-                let [a, b, c, _] = address.octets();
-                Ipv4Addr::new(a, b, c, 0).into()
-            }
-            (Addresses::Prefix, IpAddr::V6(address)) => {
-                Addr(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).octets())
-            }
+            (Addresses::Prefix, address) => prefix::of(address).network().into(),
             (Addresses::Hash, _) => {
                 let mut hasher = SipHasher24::new_with_key(&self.key.0);
                 hasher.write(b"address");
@@ -207,7 +202,7 @@ mod tests {
             replay: false,
         };
         let encoder = Encoder::new(options);
-        let spans = encoder.encode(described).resource_spans;
+        let spans = encoder.encode(described);
         format!("{spans:?}{:?}{}", encoder.record(described, true), logs::line(described))
     }
 

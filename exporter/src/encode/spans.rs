@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
-use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
-use super::attributes::{Attributes, of_identity};
+use super::attributes::Attributes;
 use super::forward::Forward;
 use super::ids::{self, SpanId, SpanRole};
 use super::links::{HAS_IS_REMOTE, IS_REMOTE, TRACE_FLAGS};
-use super::names::{SCHEMA_URL, SCOPE, link, log, otel, resource, span, verdict};
+use super::names::{SCHEMA_URL, link, log, otel, resource, span, verdict};
 use super::volume::Threshold;
-use super::{Priority, error_type, events, explanation, facts, links, logs, priority};
+use super::{envelope, error_type, events, explanation, facts, links, logs};
 use crate::capture::observation::Mono;
 use crate::identify::Identity;
 use crate::identify::clock::WallClock;
@@ -39,15 +37,6 @@ pub struct Options {
     pub id_key: IdKey,
     /// Marks every span as made from capture files.
     pub replay: bool,
-}
-
-/// What became of an attempt.
-#[derive(Clone, Debug)]
-pub struct Encoded {
-    /// One entry for each resource; empty if this node has nothing to say of the attempt.
-    pub resource_spans: Vec<ResourceSpans>,
-    /// Whether it is to be kept whatever the sampling ratio says.
-    pub keep: bool,
 }
 
 /// Makes spans of attempts.
@@ -84,14 +73,14 @@ impl Encoder {
     }
 
     /// The spans of an attempt, with the probability of their being kept, if it is known.
-    pub fn encode_kept(&self, described: &Described, kept: Option<Threshold>) -> Encoded {
-        let mut encoded = self.encode(described);
+    pub fn encode_kept(&self, described: &Described, kept: Option<Threshold>) -> Vec<ResourceSpans> {
+        let mut resources = self.encode(described);
         if let Some(kept) = kept {
             let state = kept.trace_state();
-            let scopes = encoded.resource_spans.iter_mut().flat_map(|resource| &mut resource.scope_spans);
+            let scopes = resources.iter_mut().flat_map(|resource| &mut resource.scope_spans);
             scopes.flat_map(|scope| &mut scope.spans).for_each(|span| span.trace_state.clone_from(&state));
         }
-        encoded
+        resources
     }
 
     /// The `tcp connect` of a previous owner that was not sent when it was new: as much as the ledger knows of it.
@@ -117,11 +106,11 @@ impl Encoder {
             status: Some(Status::default()),
             ..Span::default()
         };
-        envelope(of_identity(identity), vec![span])
+        enclose(identity, vec![span])
     }
 
-    /// The spans of an attempt.
-    pub fn encode(&self, described: &Described) -> Encoded {
+    /// The spans of an attempt, one entry for each resource; empty if this node has nothing to say of it.
+    pub fn encode(&self, described: &Described) -> Vec<ResourceSpans> {
         let attempt = &*described.attempt;
         let mut groups = Groups::default();
         if attempt.role == Role::Client {
@@ -141,7 +130,7 @@ impl Encoder {
         if let Some(accept) = accept {
             groups.push(described.server.as_ref().unwrap_or(&described.unknown), accept);
         }
-        Encoded { resource_spans: groups.finish(), keep: priority(attempt) == Priority::Failure }
+        groups.finish()
     }
 
     /// The attempt's `tcp connect` as a parent: this node's own, or that of a client with an agent of
@@ -232,7 +221,7 @@ impl Encoder {
             span: Some((attempt.trace, span)),
             sampled,
         };
-        Some(logs::envelope(resource.unwrap_or(&described.unknown), event.record(attributes)))
+        Some(logs::enclose(resource.unwrap_or(&described.unknown), event.record(attributes)))
     }
 
     /// Where an attempt's own span is: the client's, else the server's.
@@ -381,22 +370,14 @@ impl Groups {
     }
 
     fn finish(self) -> Vec<ResourceSpans> {
-        self.0.into_iter().map(|(resource, spans)| envelope(of_identity(&resource), spans)).collect()
+        self.0.into_iter().map(|(resource, spans)| enclose(&resource, spans)).collect()
     }
 }
 
-fn envelope(attributes: Vec<KeyValue>, spans: Vec<Span>) -> ResourceSpans {
+fn enclose(resource: &Identity, spans: Vec<Span>) -> ResourceSpans {
     ResourceSpans {
-        resource: Some(Resource { attributes, ..Resource::default() }),
-        scope_spans: vec![ScopeSpans {
-            scope: Some(InstrumentationScope {
-                name: SCOPE.to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                ..InstrumentationScope::default()
-            }),
-            spans,
-            schema_url: SCHEMA_URL.to_owned(),
-        }],
+        resource: envelope::resource(resource),
+        scope_spans: vec![ScopeSpans { scope: envelope::scope(), spans, schema_url: SCHEMA_URL.to_owned() }],
         schema_url: SCHEMA_URL.to_owned(),
     }
 }

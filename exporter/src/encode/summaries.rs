@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 
 use super::attributes::Attributes;
-use super::logs::{Event, Severity, envelope};
+use super::logs::{Event, Severity, enclose};
 use super::names::{log, otel, verdict};
 use super::volume::Summary;
 use crate::identify::Identity;
@@ -38,7 +38,7 @@ pub fn beyond_budget(summary: &Summary, network: &Identity, clock: WallClock) ->
         span: None,
         sampled: false,
     };
-    envelope(key.client.as_deref().unwrap_or(network), event.record(attributes))
+    enclose(key.client.as_deref().unwrap_or(network), event.record(attributes))
 }
 
 /// SYNs from outside to a listener of this node.
@@ -60,7 +60,7 @@ pub fn inbound(summary: &InboundSummary, network: &Identity, clock: WallClock) -
         span: None,
         sampled: false,
     };
-    envelope(network, event.record(attributes))
+    enclose(network, event.record(attributes))
 }
 
 fn int(count: u64) -> i64 {

@@ -55,9 +55,7 @@ pub struct DescribedFlow {
     pub peer: Option<Arc<Identity>>,
     /// What the client asked for.
     pub destination: Endpoint,
-    /// Whether its attempt was made by a client of this node.
-    pub client_is_here: bool,
-    /// Whether the attempt's span was sent; none if nothing is remembered of it.
+    /// Whether its attempt's span was sent; none if no attempt of a client of this node is remembered.
     pub attempt_sent: Option<bool>,
 }
 
@@ -147,7 +145,7 @@ impl Describer {
     }
 
     /// Names the ends of a flow: those of its attempt where that was seen; none if that one is left out of everything.
-    pub fn describe_flow(&self, flow: &Flow, clock: WallClock) -> Option<DescribedFlow> {
+    pub fn describe_flow(&self, flow: Flow, clock: WallClock) -> Option<DescribedFlow> {
         let past = self.owners.get(flow.serial);
         if past.as_ref().is_some_and(|past| past.quiet) {
             return None;
@@ -167,12 +165,11 @@ impl Describer {
             }
         };
         Some(DescribedFlow {
-            flow: flow.clone(),
+            flow,
             clock,
             own: own.unwrap_or_else(|| Arc::clone(&self.here.unknown)),
             peer,
             destination,
-            client_is_here: past.is_some(),
             attempt_sent: past.map(|past| past.sent),
         })
     }

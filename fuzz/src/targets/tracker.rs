@@ -48,7 +48,7 @@ pub fn run(data: &[u8]) {
         assert!(serials.insert(attempt.serial), "{} is reported twice", attempt.serial);
         holds_together(&attempt);
         let described = describer.describe_now(attempt, WallClock::fixed(0));
-        let spans = encoder.encode(&described).resource_spans;
+        let spans = encoder.encode(&described);
         for span in spans.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans) {
             assert!(span.trace_id.len() == 16 && span.span_id.len() == 8 && span.span_id != [0; 8]);
             assert!(span.end_time_unix_nano >= span.start_time_unix_nano, "{span:#?}");

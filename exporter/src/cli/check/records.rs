@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
 use opentelemetry_proto::tonic::metrics::v1::{
     Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric::Data, number_data_point::Value as Number,
@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, spa
 
 use crate::config::Config;
 use crate::deliver::{Parcel, Priority, Signal};
+use crate::encode::envelope::scope;
 
 /// A record of that signal, and what to look for in the backend.
 pub fn test(config: &Config, signal: Signal) -> (Parcel, String) {
@@ -33,14 +34,6 @@ fn resource(config: &Config) -> Option<Resource> {
     let own = [text("service.name", "synspan")].into_iter();
     let common = config.resource_attributes.iter().map(|(key, value)| text(key, value));
     Some(Resource { attributes: own.chain(common).collect(), ..Resource::default() })
-}
-
-fn scope() -> Option<InstrumentationScope> {
-    Some(InstrumentationScope {
-        name: "synspan".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    })
 }
 
 fn is_test() -> Vec<KeyValue> {

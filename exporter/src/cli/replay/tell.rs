@@ -10,7 +10,7 @@ use super::{Args, Error, json};
 use crate::cli::{exporters, stages};
 use crate::config::Config;
 use crate::deliver::console::Console;
-use crate::deliver::{Delivery, Parcel, Priority};
+use crate::deliver::{Delivery, Parcel};
 use crate::encode::spans::Encoder;
 use crate::identify::chain::Identities;
 use crate::identify::clock::WallClock;
@@ -105,11 +105,10 @@ impl Teller {
             }
         }
         if let Some(sending) = &mut self.sending {
-            let encoded = sending.encoder.encode(&described);
-            let priority = if encoded.keep { Priority::Failure } else { Priority::Success };
-            sending.offer(Parcel::traces(priority, encoded.resource_spans));
+            let due = stages::due(&described.attempt);
+            sending.offer(Parcel::traces(due, sending.encoder.encode(&described)));
             let record = sending.encoder.record(&described, true);
-            sending.offer(Parcel::logs(priority, record.into_iter().collect()));
+            sending.offer(Parcel::logs(due, record.into_iter().collect()));
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::identify::clock::WallClock;
 use crate::identify::describe::{Described, DescribedFlow};
 use crate::identify::names::K8S_POD_NAME;
 use crate::track::attempt::{InboundSummary, Role};
-use crate::track::flow::FlowSide;
+use crate::track::flow::{Flow, FlowSide};
 use crate::track::survey::Survey;
 use crate::track::verdict::Outcome;
 
@@ -75,7 +75,15 @@ pub struct Signals {
     delivery: Arc<Delivery>,
     untold: Arc<Untold>,
     network: Arc<Identity>,
-    wanted: [bool; 3],
+    wanted: Wanted,
+}
+
+/// Which signals any exporter takes.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    traces: bool,
+    logs: bool,
+    metrics: bool,
 }
 
 /// What became of an attempt.
@@ -115,7 +123,7 @@ impl Signals {
             quiet_health_checks: config.quiet.health_checks,
             interval: config.metrics.interval,
             collected: now,
-            wanted: [sent(Signal::Traces), sent(Signal::Logs), sent(Signal::Metrics)],
+            wanted: Wanted { traces: sent(Signal::Traces), logs: sent(Signal::Logs), metrics: sent(Signal::Metrics) },
             delivery,
             untold: Arc::default(),
             network,
@@ -156,24 +164,19 @@ impl Signals {
         let spans = self.encoder.count(attempt);
         let decision = if spans == 0 { Decision::Keep(None) } else { self.volume.decide(described, spans, now) };
         self.note(decision);
-        let kept = match decision {
-            Decision::Keep(threshold) => {
-                self.spans(described, threshold);
-                true
-            }
-            Decision::ByRatio | Decision::ByCeiling | Decision::ByBudget => false,
-        };
-        if kept {
+        let kept = decision.keeps();
+        if let Decision::Keep(threshold) = decision {
+            self.spans(described, threshold);
             self.record(described);
         }
-        if self.wanted[2] {
+        if self.wanted.metrics {
             let exemplar = Exemplar {
                 trace: attempt.trace,
                 span: self.encoder.own_span(attempt),
                 value: 1.0,
                 time: described.clock.unix_nanos(attempt.ended),
             };
-            self.meter.attempt(described, (kept && self.wanted[0]).then_some(exemplar));
+            self.meter.attempt(described, (kept && self.wanted.traces).then_some(exemplar));
             self.untold.overflowed.store(self.meter.overflowed(), Ordering::Relaxed);
         }
         if kept && attempt.role == Role::Client { Told::Kept } else { Told::Counted }
@@ -181,9 +184,19 @@ impl Signals {
 
     /// Tells of an attempt that is open after its second SYN.
     pub fn stalled(&mut self, described: &Described) {
-        if self.stalled_logs && self.wanted[1] {
+        if self.stalled_logs && self.wanted.logs {
             let record = self.encoder.record(described, false);
             self.delivery.offer(Parcel::logs(Due::Failure, record.into_iter().collect()));
+        }
+    }
+
+    /// Whether anything is to be told of a flow: the client's node tells, the server's of those whose client has no
+    /// agent, and metrics are the client's alone.
+    pub fn wants(&self, flow: &Flow) -> bool {
+        let logs = self.flow_logs && self.wanted.logs;
+        match flow.side {
+            FlowSide::Client => logs || self.wanted.metrics,
+            FlowSide::Server => logs && !self.privacy.covered.contains(flow.socket.src.addr.ip()),
         }
     }
 
@@ -191,7 +204,7 @@ impl Signals {
     pub fn flow(&mut self, described: &DescribedFlow) {
         let described = self.privacy.flow(described);
         let DescribedFlow { flow, own, peer, destination, .. } = &*described;
-        if flow.side == FlowSide::Client && self.wanted[2] {
+        if flow.side == FlowSide::Client && self.wanted.metrics {
             let delta = flow.delta;
             let moved = Moved {
                 sent_bytes: delta.sent_bytes,
@@ -203,12 +216,12 @@ impl Signals {
             };
             self.meter.flow(own, peer.as_ref(), *destination, moved);
         }
-        // One record of each: the client's node tells, the server's of those whose client has no agent.
         let tells = match flow.side {
             FlowSide::Client => described.attempt_sent != Some(false),
-            FlowSide::Server => !described.client_is_here && !self.privacy.covered.contains(flow.socket.src.addr.ip()),
+            // A client of this node tells itself.
+            FlowSide::Server => described.attempt_sent.is_none(),
         };
-        if tells && self.flow_logs && self.wanted[1] {
+        if tells && self.flow_logs && self.wanted.logs {
             let record = flows::record(&described, &self.privacy.key, described.attempt_sent == Some(true));
             self.delivery.offer(Parcel::logs(Due::Success, vec![record]));
         }
@@ -223,7 +236,7 @@ impl Signals {
 
     /// Tells of SYNs from outside that came to nothing.
     pub fn inbound(&mut self, summary: &InboundSummary) {
-        if self.wanted[1] {
+        if self.wanted.logs {
             let summary = InboundSummary { listener: self.privacy.endpoint(summary.listener), ..*summary };
             let record = summaries::inbound(&summary, &self.network, WallClock::now());
             self.delivery.offer(Parcel::logs(Due::Failure, vec![record]));
@@ -236,7 +249,7 @@ impl Signals {
             let record = summaries::beyond_budget(&summary, &self.network, WallClock::now());
             self.delivery.offer(Parcel::logs(Due::Failure, vec![record]));
         }
-        if self.wanted[2] && (last || now.since(self.collected) >= self.interval) {
+        if self.wanted.metrics && (last || now.since(self.collected) >= self.interval) {
             self.collected = now;
             let unix = WallClock::now().unix_nanos(now);
             let mut metrics = self.meter.collect(now, unix);
@@ -256,7 +269,7 @@ impl Signals {
     }
 
     fn spans(&self, described: &Described, threshold: Option<crate::encode::volume::Threshold>) {
-        if !self.wanted[0] {
+        if !self.wanted.traces {
             return;
         }
         // What a link leads to goes first. Links are the client's, and so are those whom they lead to.
@@ -269,9 +282,8 @@ impl Signals {
             self.delivery
                 .offer(Parcel::traces(Due::Failure, vec![self.encoder.late(owner, identity, described.clock)]));
         }
-        let encoded = self.encoder.encode_kept(described, threshold);
-        let priority = if encoded.keep { Due::Failure } else { Due::Success };
-        self.delivery.offer(Parcel::traces(priority, encoded.resource_spans));
+        let spans = self.encoder.encode_kept(described, threshold);
+        self.delivery.offer(Parcel::traces(stages::due(&described.attempt), spans));
     }
 
     fn record(&self, described: &Described) {
@@ -282,10 +294,9 @@ impl Signals {
             ConnectLogs::None => false,
         };
         // One that is open at the agent's end has no outcome to tell.
-        if self.wanted[1] && wanted && attempt.verdict.outcome != Outcome::Pending {
-            let due = if priority(attempt) == Priority::Failure { Due::Failure } else { Due::Success };
-            let record = self.encoder.record(described, self.wanted[0]);
-            self.delivery.offer(Parcel::logs(due, record.into_iter().collect()));
+        if self.wanted.logs && wanted && attempt.verdict.outcome != Outcome::Pending {
+            let record = self.encoder.record(described, self.wanted.traces);
+            self.delivery.offer(Parcel::logs(stages::due(attempt), record.into_iter().collect()));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The telemetry thread: who is who, encoding, the console, and the exporters' queues.
 
+use std::collections::HashMap;
 use std::io::Stdout;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -46,8 +47,8 @@ pub struct Telemetry {
     consoles: Vec<Console<Stdout>>,
     recent: Arc<Recent>,
     waiting: Waiting,
-    /// Flows whose attempts wait.
-    flows: Vec<Flow>,
+    /// The flows of attempts that wait, by the attempts' serials: an entry for each that waits.
+    flows: HashMap<u64, Vec<Flow>>,
 }
 
 impl Telemetry {
@@ -83,7 +84,7 @@ impl Telemetry {
             consoles: consoles.collect(),
             recent,
             waiting: Waiting::new(config.kubernetes.unknown_wait),
-            flows: Vec::new(),
+            flows: HashMap::new(),
         }
     }
 
@@ -114,7 +115,6 @@ impl Telemetry {
             let described = self.describer.describe_now(attempt, WallClock::now());
             self.say(&described);
         }
-        self.tell_flows();
         if self.describer.nameless() > 0 {
             tracing::info!(
                 "{} ends of connections went out with no name: nothing knew them in time",
@@ -145,9 +145,15 @@ impl Telemetry {
             Finding::Attempt(attempt) => match self.describer.describe(attempt, WallClock::now()) {
                 Ok(described) => self.say(&described),
                 Err(attempt) => {
-                    if let Some(attempt) = self.waiting.put(attempt, Instant::now()) {
-                        let described = self.describer.describe_now(attempt, WallClock::now());
-                        self.say(&described);
+                    let serial = attempt.serial;
+                    match self.waiting.put(attempt, Instant::now()) {
+                        Some(attempt) => {
+                            let described = self.describer.describe_now(attempt, WallClock::now());
+                            self.say(&described);
+                        }
+                        None => {
+                            self.flows.insert(serial, Vec::new());
+                        }
                     }
                 }
             },
@@ -160,8 +166,10 @@ impl Telemetry {
                 self.signals.stalled(&self.signals.privacy().apply(&described));
             }
             // The attempt is told first: its names are the flow's.
-            Finding::Flow(flow) if self.waiting.has(flow.serial) => self.flows.push(*flow),
-            Finding::Flow(flow) => self.flow(&flow),
+            Finding::Flow(flow) => match self.flows.get_mut(&flow.serial) {
+                Some(wait) => wait.push(*flow),
+                None => self.flow(*flow),
+            },
         }
     }
 
@@ -179,27 +187,25 @@ impl Telemetry {
             }
         }
         self.waiting.settle();
-        self.tell_flows();
     }
 
-    /// The flows whose attempts have been told meanwhile.
-    fn tell_flows(&mut self) {
-        if !self.flows.is_empty() {
-            let (wait, due) =
-                std::mem::take(&mut self.flows).into_iter().partition(|flow| self.waiting.has(flow.serial));
-            self.flows = wait;
-            let due: Vec<Flow> = due;
-            due.iter().for_each(|flow| self.flow(flow));
-        }
-    }
-
-    fn flow(&mut self, flow: &Flow) {
-        if let Some(described) = self.describer.describe_flow(flow, WallClock::now()) {
+    fn flow(&mut self, flow: Flow) {
+        if self.signals.wants(&flow)
+            && let Some(described) = self.describer.describe_flow(flow, WallClock::now())
+        {
             self.signals.flow(&described);
         }
     }
 
+    /// Tells of an attempt, then of its flows that came while it waited.
     fn say(&mut self, described: &Described) {
+        self.say_attempt(described);
+        for flow in self.flows.remove(&described.attempt.serial).unwrap_or_default() {
+            self.flow(flow);
+        }
+    }
+
+    fn say_attempt(&mut self, described: &Described) {
         if self.signals.is_quiet(described) {
             self.describer.quiet(described.attempt.serial);
             return;

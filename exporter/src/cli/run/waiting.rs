@@ -35,11 +35,6 @@ impl Waiting {
         None
     }
 
-    /// Whether the attempt with that serial waits.
-    pub fn has(&self, serial: u64) -> bool {
-        self.waiting.iter().any(|(_, attempt)| attempt.serial == serial)
-    }
-
     /// In how long to look again; none where nothing waits.
     pub fn next_look(&self, now: Instant) -> Option<Duration> {
         (!self.waiting.is_empty())

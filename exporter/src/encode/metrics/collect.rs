@@ -1,21 +1,20 @@
 //! From the series to OTLP: one ResourceMetrics for each workload, one Metric for each instrument of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Histogram, HistogramDataPoint, Metric,
     NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
 };
-use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::meter::Meter;
 use super::pair::{Distributed, Instrument, Pair};
 use super::series::Times;
 use crate::capture::observation::Mono;
-use crate::encode::attributes::of_identity;
-use crate::encode::names::{SCHEMA_URL, SCOPE};
+use crate::encode::envelope;
+use crate::encode::names::SCHEMA_URL;
 use crate::identify::Identity;
 
 /// The points of one instrument of one resource.
@@ -36,12 +35,12 @@ impl Meter {
     pub fn collect(&mut self, now: Mono, unix: u64) -> Vec<ResourceMetrics> {
         let times = Times::at(unix, self.last, self.options.delta);
         self.last = times.now;
-        let mut expired = Vec::new();
+        let mut expired = HashSet::new();
         for (at, pair) in &mut self.pairs {
             if std::mem::take(&mut pair.fresh) {
                 pair.used = Some(now);
             } else if pair.used.is_some_and(|used| now.since(used) >= self.options.expire_after) {
-                expired.push(at);
+                expired.insert(at);
             }
         }
         let mut found: HashMap<usize, OfResource> = HashMap::new();
@@ -52,13 +51,13 @@ impl Meter {
         let mut metrics: Vec<ResourceMetrics> = Vec::with_capacity(found.len() + 1);
         for (at, points) in found {
             if let Some(workload) = self.workloads.get(at) {
-                metrics.extend(envelope(&workload.resource, of_resource(points, times)));
+                metrics.extend(enclose(&workload.resource, of_resource(points, times)));
             }
         }
-        expired.into_iter().for_each(|at| self.forget(at));
+        self.forget(&expired);
         let mut points = OfResource::default();
         tell(&mut self.overflow, times, &mut points);
-        metrics.extend(envelope(&self.network, of_resource(points, times)));
+        metrics.extend(enclose(&self.network, of_resource(points, times)));
         metrics
     }
 }
@@ -127,7 +126,7 @@ const NO_VALUE: u32 = opentelemetry_proto::tonic::metrics::v1::DataPointFlags::N
 
 fn of_resource(points: OfResource, times: Times) -> Vec<Metric> {
     let mut metrics = Vec::new();
-    for (points, (_, name, unit, description)) in points.into_iter().zip(Instrument::ALL) {
+    for (points, (name, unit, description)) in points.into_iter().zip(Instrument::ALL) {
         let mut push = |data| metrics.push(metric(name, unit, description, data));
         let temporality = temporality(times.delta);
         if !points.numbers.is_empty() {
@@ -168,15 +167,10 @@ pub(super) fn metric(name: &str, unit: &str, description: &str, data: Data) -> M
 }
 
 /// The metrics of a resource; none if there are none.
-pub(super) fn envelope(resource: &Identity, metrics: Vec<Metric>) -> Option<ResourceMetrics> {
-    let scope = InstrumentationScope {
-        name: SCOPE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
+pub(super) fn enclose(resource: &Identity, metrics: Vec<Metric>) -> Option<ResourceMetrics> {
     (!metrics.is_empty()).then(|| ResourceMetrics {
-        resource: Some(Resource { attributes: of_identity(resource), ..Resource::default() }),
-        scope_metrics: vec![ScopeMetrics { scope: Some(scope), metrics, schema_url: SCHEMA_URL.to_owned() }],
+        resource: envelope::resource(resource),
+        scope_metrics: vec![ScopeMetrics { scope: envelope::scope(), metrics, schema_url: SCHEMA_URL.to_owned() }],
         schema_url: SCHEMA_URL.to_owned(),
     })
 }

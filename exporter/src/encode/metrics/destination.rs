@@ -1,12 +1,13 @@
 //! What a destination is called in metrics: few enough names, and never a client's port.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::capture::tuple::Addr;
+use crate::encode::prefix;
 
 /// Names given to prefixes; the longest prefix that holds an address names it.
 #[derive(Clone, Debug, Default)]
@@ -37,21 +38,7 @@ impl Addresses {
         if self.0.contains(&address) || (self.0.len() < most && self.0.insert(address)) {
             address.to_string().into()
         } else {
-            prefix(address.ip()).into()
-        }
-    }
-}
-
-/// The /24 or /64 of an address.
-pub fn prefix(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            format!("{a}.{b}.{c}.0/24")
-        }
-        IpAddr::V6(address) => {
-            let masked = Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX));
-            format!("{masked}/64")
+            prefix::of(address.ip()).to_string().into()
         }
     }
 }
@@ -68,8 +55,6 @@ mod tests {
             [1, 2, 3, 1, 9].map(&mut label),
             ["192.0.2.1", "192.0.2.2", "192.0.2.0/24", "192.0.2.1", "192.0.2.0/24"]
         );
-        assert_eq!(prefix("2001:db8:1:2:3::4".parse().expect("address")), "2001:db8:1:2::/64");
-        assert_eq!(prefix("::ffff:10.1.2.3".parse().expect("address")), "10.1.2.0/24");
     }
 
     #[test]

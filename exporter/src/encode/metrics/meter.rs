@@ -1,6 +1,6 @@
 //! The measurements of a node's workloads, by workload and destination.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,21 +180,31 @@ impl Meter {
         }
     }
 
-    /// Ends a pair of workload and destination, and its workload with its last pair.
-    pub(super) fn forget(&mut self, at: usize) {
-        let Some(pair) = self.pairs.try_remove(at) else { return };
-        for instrument in pair.instruments() {
-            self.series[instrument as usize] -= 1;
+    /// Ends pairs of workload and destination, and each workload with its last pair.
+    pub(super) fn forget(&mut self, ended: &HashSet<usize>) {
+        if ended.is_empty() {
+            return;
         }
-        self.by_far.retain(|_, (of, _)| *of != at);
-        let Some(workload) = self.workloads.get_mut(pair.workload) else { return };
-        workload.destinations.retain(|_, of| *of != at);
-        workload.overflow = workload.overflow.filter(|&of| of != at);
-        workload.pairs -= 1;
-        if workload.pairs == 0 {
-            let gone = self.workloads.remove(pair.workload);
+        self.by_far.retain(|_, (of, _)| !ended.contains(of));
+        for &at in ended {
+            let Some(pair) = self.pairs.try_remove(at) else { continue };
+            for instrument in pair.instruments() {
+                self.series[instrument as usize] -= 1;
+            }
+            if let Some(workload) = self.workloads.get_mut(pair.workload) {
+                workload.destinations.retain(|_, of| *of != at);
+                workload.overflow = workload.overflow.filter(|&of| of != at);
+                workload.pairs -= 1;
+            }
+            self.forget_if_empty(pair.workload);
+        }
+    }
+
+    fn forget_if_empty(&mut self, at: usize) {
+        if self.workloads.get(at).is_some_and(|workload| workload.pairs == 0) {
+            let gone = self.workloads.remove(at);
             self.by_key.remove(&gone.key);
-            self.by_identity.retain(|_, (_, of)| *of != pair.workload);
+            self.by_identity.retain(|_, (_, of)| *of != at);
         }
     }
 
@@ -331,14 +341,6 @@ impl Meter {
         }
         self.by_identity.insert(place, (Arc::clone(client), at));
         Some(at)
-    }
-
-    fn forget_if_empty(&mut self, at: usize) {
-        if self.workloads.get(at).is_some_and(|workload| workload.pairs == 0) {
-            let gone = self.workloads.remove(at);
-            self.by_key.remove(&gone.key);
-            self.by_identity.retain(|_, (_, of)| *of != at);
-        }
     }
 }
 

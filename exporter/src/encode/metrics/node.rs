@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, ResourceMetrics};
 
-use super::collect::{envelope, metric, sum};
+use super::collect::{enclose, metric, sum};
 use super::series::{Counter, Times, point};
 use super::workload;
 use crate::capture::observation::ConntrackState;
@@ -122,7 +122,7 @@ impl NodeMeter {
                 }
             }
         }
-        envelope(&self.resource, metrics)
+        enclose(&self.resource, metrics)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::track::verdict::{Cause, Evidence, Outcome, Side};
 
 /// The instruments of workloads.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs, reason = "INSTRUMENTS has a sentence for each")]
+#[allow(missing_docs, reason = "ALL has a sentence for each")]
 pub enum Instrument {
     Attempts,
     Failures,
@@ -29,28 +29,26 @@ impl Instrument {
     /// How many there are.
     pub const COUNT: usize = 10;
 
-    /// All of them, in order, each with its name, unit and description.
-    pub const ALL: [(Self, &'static str, &'static str, &'static str); Self::COUNT] = [
-        (Self::Attempts, "synspan.connect.attempts", "{attempt}", "Attempts to open a TCP connection that have ended."),
-        (Self::Failures, "synspan.connect.failures", "{attempt}", "Attempts that failed; 0 from the first attempt on."),
-        (Self::Duration, "synspan.connect.duration", "s", "Time from connect() to the outcome."),
-        (Self::SynRetransmissions, "synspan.connect.syn_retransmissions", "{segment}", "SYNs that were sent again."),
+    /// Name, unit and description of each, in the order of the variants.
+    pub const ALL: [(&'static str, &'static str, &'static str); Self::COUNT] = [
+        ("synspan.connect.attempts", "{attempt}", "Attempts to open a TCP connection that have ended."),
+        ("synspan.connect.failures", "{attempt}", "Attempts that failed; 0 from the first attempt on."),
+        ("synspan.connect.duration", "s", "Time from connect() to the outcome."),
+        ("synspan.connect.syn_retransmissions", "{segment}", "SYNs that were sent again."),
         (
-            Self::Reuses,
             "synspan.port_reuses",
             "{reuse}",
             "Attempts whose wire tuple had another tenant within the reuse window; 0 from the first attempt on.",
         ),
         (
-            Self::ReuseGap,
             "synspan.port_reuse.gap",
             "s",
             "Time from the end of a wire tuple's previous tenant to the SYN that used it again.",
         ),
-        (Self::FlowIo, "synspan.flow.io", "By", "Payload that connections moved."),
-        (Self::FlowSegments, "synspan.flow.segments", "{segment}", "Segments that connections moved."),
-        (Self::FlowRetransmissions, "synspan.flow.retransmissions", "{segment}", "Segments that were sent again."),
-        (Self::FlowRtt, "synspan.flow.rtt", "s", "Smoothed round trip time of connections at their end."),
+        ("synspan.flow.io", "By", "Payload that connections moved."),
+        ("synspan.flow.segments", "{segment}", "Segments that connections moved."),
+        ("synspan.flow.retransmissions", "{segment}", "Segments that were sent again."),
+        ("synspan.flow.rtt", "s", "Smoothed round trip time of connections at their end."),
     ];
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use proptest::prelude::*;
 
 use super::arbitrary::any_described;
 use super::*;
+use crate::encode::{Priority, priority};
 use crate::identify::fixtures::{self, STALE, START_UNIX};
 use crate::track::attempt::MAX_STEPS;
 use crate::track::trace_id::DEFAULT_KEY;
@@ -32,7 +34,7 @@ fn what_replay_made_says_so_on_every_span() {
     };
     for replay in [false, true] {
         let encoded = Encoder::new(options(replay)).encode(&fixtures::case());
-        let all = encoded.resource_spans.iter().flat_map(|of| &of.scope_spans).flat_map(|of| &of.spans);
+        let all = encoded.iter().flat_map(|of| &of.scope_spans).flat_map(|of| &of.spans);
         let marked: Vec<bool> =
             all.map(|span| span.attributes.iter().any(|attribute| attribute.key == verdict::REPLAY)).collect();
         assert!(!marked.is_empty() && marked.iter().all(|&marked| marked == replay));
@@ -40,9 +42,9 @@ fn what_replay_made_says_so_on_every_span() {
 }
 
 /// All spans with the service name of their resource.
-fn spans(encoded: &Encoded) -> Vec<(String, Span)> {
+fn spans(encoded: &[ResourceSpans]) -> Vec<(String, Span)> {
     let mut all = Vec::new();
-    for group in &encoded.resource_spans {
+    for group in encoded {
         assert_eq!(group.schema_url, SCHEMA_URL);
         let service = text(&group.resource.as_ref().expect("resource").attributes, "service.name").expect("service");
         assert!(!group.scope_spans.is_empty());
@@ -55,7 +57,7 @@ fn spans(encoded: &Encoded) -> Vec<(String, Span)> {
     all
 }
 
-fn only(encoded: &Encoded, name: &str) -> (String, Span) {
+fn only(encoded: &[ResourceSpans], name: &str) -> (String, Span) {
     let mut named: Vec<_> = spans(encoded).into_iter().filter(|(_, span)| span.name == name).collect();
     assert_eq!(named.len(), 1, "{name}: {named:?}");
     named.remove(0)
@@ -99,6 +101,11 @@ fn assert_lacks(span: &Span, names: &[&str]) {
     }
 }
 
+/// Whatever the sampling ratio says.
+fn kept_by_rule(described: &Described) -> bool {
+    priority(&described.attempt) == Priority::Failure
+}
+
 fn code(span: &Span) -> i32 {
     span.status.as_ref().map_or(0, |status| status.code)
 }
@@ -106,7 +113,7 @@ fn code(span: &Span) -> i32 {
 #[test]
 fn the_case_tells_the_whole_story_on_tcp_connect() {
     let encoded = encoder("node-1", &[]).encode(&fixtures::case());
-    assert!(encoded.keep);
+    assert!(kept_by_rule(&fixtures::case()));
     let (service, connect) = only(&encoded, span::CONNECT);
     assert_eq!(service, "vehicle-control");
     assert_eq!(connect.kind, SpanKind::Client as i32);
@@ -253,7 +260,7 @@ fn failures_are_errors_by_what_the_application_got() {
     ];
     for (described, error, cause) in cases {
         let encoded = encoder("node-1", &[]).encode(&described);
-        assert!(encoded.keep, "{cause}");
+        assert!(kept_by_rule(&described), "{cause}");
         let (_, connect) = only(&encoded, span::CONNECT);
         assert_eq!(code(&connect), StatusCode::Error as i32, "{cause}");
         assert!(!connect.status.as_ref().expect("status").message.is_empty());
@@ -282,7 +289,7 @@ fn a_syn_that_never_left_marks_the_node() {
 #[test]
 fn a_clean_success_is_not_kept_by_rule_and_says_no_cause() {
     let encoded = encoder("node-1", &[]).encode(&fixtures::clean());
-    assert!(!encoded.keep);
+    assert!(!kept_by_rule(&fixtures::clean()));
     let (_, connect) = only(&encoded, span::CONNECT);
     assert_lacks(&connect, &["synspan.cause", "synspan.evidence", "synspan.reuse", "synspan.explanation"]);
     assert!(connect.links.is_empty());
@@ -297,7 +304,7 @@ fn slow_and_reused_successes_are_kept() {
     let mut again = fixtures::clean();
     again.attempt.syns = 2;
     for described in [slow, reused, again] {
-        assert!(encoder("node-1", &[]).encode(&described).keep);
+        assert!(kept_by_rule(&described));
     }
 }
 
@@ -387,7 +394,7 @@ fn both_ends_on_one_node_are_parent_and_child() {
     assert_eq!(accept.flags, 0x103);
     assert_has(&connect, &[("service.peer.name", "account"), ("peer.service", "account")]);
     assert_has(&connect, &[("service.peer.namespace", "bank")]);
-    assert_eq!(encoded.resource_spans.len(), 3);
+    assert_eq!(encoded.len(), 3);
 }
 
 #[test]
