@@ -312,6 +312,7 @@ impl Tracker {
         let acked = flow.client_acked.unwrap_or_default();
         let tenancy = Tenancy {
             serial: 0,
+            slot: u32::MAX,
             trace,
             inner: flow.tuple,
             wire: flow.wire,

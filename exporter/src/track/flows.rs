@@ -195,10 +195,8 @@ impl Tracker {
         if tenancy.quiet || self.options.wire_only {
             return;
         }
-        let by_cookie = self.by_cookie.get(&tenancy.cookie).filter(|_| tenancy.cookie != 0);
-        let by_tuple = || [Some(flow.socket), Some(tenancy.inner), tenancy.wire].into_iter().flatten();
-        let at = by_cookie.or_else(|| by_tuple().find_map(|tuple| self.by_tuple.get(&tuple))).copied();
-        match at.and_then(|at| self.open.get_mut(at)).filter(|open| flow.serial != 0 && open.serial == flow.serial) {
+        let open = self.open.get_mut(tenancy.slot as usize);
+        match open.filter(|open| flow.serial != 0 && open.serial == flow.serial) {
             Some(open) => open.extra_mut().flows.push(flow),
             None => self.findings.push_back(Finding::Flow(Box::new(flow))),
         }

@@ -183,6 +183,7 @@ impl Tracker {
         let client_next = open.isn.wrapping_add(1);
         let tenancy = Tenancy {
             serial: open.serial,
+            slot: u32::try_from(at).unwrap_or(u32::MAX),
             trace: open.seed(self.options.boot_id).trace_id(&self.options.id_key),
             inner: open.inner(),
             wire: open.outer(),

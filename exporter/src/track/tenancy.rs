@@ -20,6 +20,8 @@ pub struct TenancyKey {
 pub struct Tenancy {
     /// Serial of the attempt that opened it.
     pub serial: u64,
+    /// Where that attempt is kept for as long as it is open. Its serial tells whether it still is.
+    pub(super) slot: u32,
     /// Its trace.
     pub trace: TraceId,
     /// The client's own tuple.
@@ -223,6 +225,7 @@ impl Tenancy {
     pub(super) fn just_opened(serial: u64, inner: Tuple, opened: Mono) -> Self {
         Self {
             serial,
+            slot: 0,
             trace: TraceId([1; 16]),
             inner,
             wire: None,

@@ -267,6 +267,24 @@ fn both_sockets_tell() {
 }
 
 #[test]
+fn it_waits_for_its_attempt_though_another_has_the_tuple() {
+    let mut world = World::new();
+    let to = tuple("192.168.50.20:46994", "192.168.50.10:8080");
+    let server =
+        |step, numbers| What::Socket(SocketStep { cookie: 9, netns: HOST_NETNS, tuple: to.reversed(), step, numbers });
+    world.segment((NODE, Direction::Ingress), to, Flags::SYN, 1_000, 0, Some((1, 0)));
+    world.segment((NODE, Direction::Egress), to.reversed(), Flags::SYN | Flags::ACK, 7_000, 1_001, Some((1, 1)));
+    world.see(server(Step::PassiveEstablished, SocketNumbers::default()));
+    world.segment((NODE, Direction::Ingress), to, Flags::SYN, 900_000, 0, Some((2, 0)));
+    world.see(server(Step::State { from: TcpState::LastAck, to: TcpState::Close }, counted(1, 2)));
+    let told = all(&mut world);
+    let place = |is: fn(&Finding) -> bool| told.iter().position(is);
+    let attempt = place(|f| matches!(f, Finding::Attempt(attempt) if attempt.serial == 1)).expect("the first attempt");
+    let flow = place(|f| matches!(f, Finding::Flow(_))).expect("its flow");
+    assert!(attempt < flow, "{told:#?}");
+}
+
+#[test]
 fn an_accepted_socket_is_asked_for_by_its_own_tuple() {
     let mut world = World::new();
     // From outside to a node's port, which leads to a pod.
