@@ -9,7 +9,6 @@ pub mod facts;
 pub mod forward;
 pub mod ids;
 pub mod links;
-pub mod names;
 pub mod spans;
 mod verdict_text;
 
