@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes licences static image-root image sbom audit test-image clean-lab
+.PHONY: help setup build release demo demo-collector demo-kubernetes test test-rust test-collector test-kubernetes test-capabilities test-manifests kubernetes bench bench-identity bench-replay fuzz lab matrix fmt lint doc causes schema licences static image-root image sbom audit test-image clean-lab
 
 CARGO := scripts/cargo.sh
 # The lab and its agent are built once, in the profile the tests use; the benchmark measures optimised ones.
@@ -94,6 +94,9 @@ doc: setup ## The code's reference in target/doc; broken links are errors
 causes: setup ## Make docs/causes.md from the table of causes
 	$(CARGO) run --quiet --locked --package synspan -- causes > target/causes.md
 	mv target/causes.md docs/causes.md
+
+schema: setup ## Make exporter/src/names.rs and docs/telemetry.md from config/schema/
+	$(CARGO) run --quiet --locked --package synspan-schema -- generate
 
 licences: setup ## Check that every dependency's licence is on the list
 	@scripts/licences.sh

@@ -393,14 +393,6 @@ pub struct Metric {
 pub mod metric {
     use super::Metric;
 
-    /// CPU time of the agent.
-    pub const PROCESS_CPU_TIME: Metric =
-        Metric { name: "process.cpu.time", unit: "s", description: "CPU time of the agent." };
-
-    /// Resident memory of the agent.
-    pub const PROCESS_MEMORY_USAGE: Metric =
-        Metric { name: "process.memory.usage", unit: "By", description: "Resident memory of the agent." };
-
     /// Attempts, by what came of them.
     pub const SYNSPAN_CONNECT_ATTEMPTS: Metric =
         Metric { name: "synspan.connect.attempts", unit: "{attempt}", description: "Attempts, by what came of them." };
@@ -629,6 +621,14 @@ pub mod metric {
     /// Time since the agent's start.
     pub const SYNSPAN_AGENT_UPTIME: Metric =
         Metric { name: "synspan.agent.uptime", unit: "s", description: "Time since the agent's start." };
+
+    /// CPU time of the agent.
+    pub const PROCESS_CPU_TIME: Metric =
+        Metric { name: "process.cpu.time", unit: "s", description: "CPU time of the agent." };
+
+    /// Resident memory of the agent.
+    pub const PROCESS_MEMORY_USAGE: Metric =
+        Metric { name: "process.memory.usage", unit: "By", description: "Resident memory of the agent." };
 }
 
 /// Closed lists of values, by attribute.

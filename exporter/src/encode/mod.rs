@@ -4,6 +4,8 @@
 //! same [`facts`], so that all signals tell one story.
 
 pub mod attributes;
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod events;
 pub mod facts;
 pub mod forward;

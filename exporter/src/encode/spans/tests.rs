@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::arbitrary::any_described;
 use super::*;
+use crate::encode::conformance;
 use crate::identify::fixtures::{self, STALE, START_UNIX};
 use crate::track::attempt::MAX_STEPS;
 use crate::track::trace_id::DEFAULT_KEY;
@@ -451,6 +452,26 @@ fn events_beyond_the_limit_are_counted() {
     let (_, connect) = only(&encoder("node-1", &[]).encode(&described), span::TCP_CONNECT);
     assert_eq!(connect.events.len(), 32);
     assert_eq!(connect.dropped_events_count, 13);
+}
+
+#[test]
+fn what_is_encoded_is_what_the_registry_says() {
+    let registry = conformance::registry();
+    let cases = [
+        fixtures::clean(),
+        fixtures::case(),
+        fixtures::refused(),
+        fixtures::no_response(),
+        fixtures::dropped_in_node(),
+        fixtures::aborted(),
+        fixtures::suspected(),
+        fixtures::server_side(),
+        fixtures::ipv6(),
+    ];
+    for case in cases {
+        let found = conformance::of_spans(&registry, &encoder("node-1", &[]).encode(&case).resource_spans);
+        assert!(found.is_empty(), "{found:#?}");
+    }
 }
 
 proptest! {
