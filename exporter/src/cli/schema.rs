@@ -45,7 +45,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::capture::observation::PointKind;
-    use crate::deliver::counters::DropReason;
+    use crate::deliver::DropReason;
     use crate::names::{attribute, value};
     use crate::track::verdict::{CAUSES, ClosedBy, Evidence, Outcome, ServerState, Side};
 
