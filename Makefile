@@ -104,6 +104,9 @@ causes: setup ## Make docs/causes.md from the table of causes
 	$(CARGO) run --quiet --locked --package synspan -- causes > target/causes.md
 	mv target/causes.md docs/causes.md
 
+schema: setup ## Make exporter/src/names.rs and docs/telemetry.md from config/schema/
+	$(CARGO) run --quiet --locked --package synspan-schema -- generate
+
 licences: setup ## Check that every dependency's licence is on the list
 	@scripts/licences.sh
 

@@ -14,4 +14,5 @@ pub mod deliver;
 pub mod encode;
 pub mod health;
 pub mod identify;
+pub mod names;
 pub mod track;

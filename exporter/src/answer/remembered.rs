@@ -9,7 +9,7 @@ use crate::capture::tuple::{Endpoint, Tuple};
 use crate::identify::Identity;
 use crate::identify::clock::Utc;
 use crate::identify::describe::Described;
-use crate::identify::names::K8S_POD_NAME;
+use crate::names::attribute::K8S_POD_NAME;
 use crate::track::attempt::{Attempt, Role};
 use crate::track::trace_id::TraceId;
 use crate::track::verdict::{Cause, ClosedBy, Evidence, Outcome, ServerState, Side};

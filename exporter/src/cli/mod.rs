@@ -13,6 +13,7 @@ pub mod exporters;
 pub mod replay;
 #[cfg(feature = "live")]
 pub mod run;
+pub mod schema;
 #[cfg(feature = "live")]
 mod selftest;
 pub mod stages;
@@ -86,6 +87,9 @@ enum Command {
     /// Print docs/causes.md: every cause, how it is proven, confirmed by hand, and mended
     #[command(hide = true)]
     Causes,
+    /// Print the schema of all telemetry: every span, event, metric, attribute and resource
+    #[command(after_help = schema::EXAMPLES)]
+    Schema(schema::Args),
     #[cfg(target_os = "linux")]
     /// Take away what a killed agent left behind, or with --running what one would leave
     #[command(
@@ -133,6 +137,7 @@ impl Cli {
                 printed(doctor::run(&args, &options, &names, &*self_test(config, &options), &mut io::stdout()))
             }),
             Command::Causes => printed(write!(io::stdout(), "{}", causes::markdown()).map(|()| true)),
+            Command::Schema(args) => printed(schema::run(&args, &mut io::stdout())),
             #[cfg(target_os = "linux")]
             Command::Clean(args) => with_config(args.config.as_deref(), |config| {
                 printed(clean::run(&args, &probe_options(config), &mut io::stdout()))

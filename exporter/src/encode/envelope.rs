@@ -4,8 +4,8 @@ use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::attributes::of_identity;
-use super::names::SCOPE;
 use crate::identify::Identity;
+use crate::names::SCOPE;
 
 /// The resource of an identity.
 pub fn resource(identity: &Identity) -> Option<Resource> {

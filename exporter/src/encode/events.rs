@@ -3,10 +3,10 @@
 use opentelemetry_proto::tonic::trace::v1::span::Event;
 
 use super::attributes::Attributes;
-use super::names::{event, facts, otel};
 use super::{Priority, priority};
 use crate::capture::tuple::Tuple;
 use crate::identify::clock::WallClock;
+use crate::names::{attribute, span_event};
 use crate::track::attempt::{Attempt, MAX_STEPS, StoryStep, TimedStep};
 
 /// The events of an attempt, at most [`MAX_STEPS`], and how many more there were.
@@ -41,11 +41,11 @@ fn of_step(attempt: &Attempt, step: &TimedStep, clock: WallClock) -> Event {
     let mut attributes = Attributes::with_capacity(7);
     match step.point.map(|at| attempt.sightings.get(at)) {
         Some(Some(sighting)) => {
-            attributes.str(event::POINT, sighting.kind.as_str());
-            attributes.str(otel::NETWORK_INTERFACE_NAME, &sighting.interface);
+            attributes.str(attribute::SYNSPAN_POINT, sighting.kind.as_str());
+            attributes.str(attribute::NETWORK_INTERFACE_NAME, &sighting.interface);
         }
         Some(None) => {}
-        None => attributes.str(event::POINT, "socket"),
+        None => attributes.str(attribute::SYNSPAN_POINT, "socket"),
     }
     let tells = may_tell_numbers(attempt);
     let name = match step.step {
@@ -54,41 +54,41 @@ fn of_step(attempt: &Attempt, step: &TimedStep, clock: WallClock) -> Event {
                 put_tuple(&mut attributes, tuple);
             }
             if retry == 0 {
-                event::SYN
+                span_event::SYNSPAN_SYN
             } else {
-                attributes.int(event::RETRY, retry);
-                event::SYN_RETRANSMISSION
+                attributes.int(attribute::SYNSPAN_SYN_RETRY_COUNT, retry);
+                span_event::SYNSPAN_SYN_RETRANSMISSION
             }
         }
-        StoryStep::SynAck => event::SYN_ACK,
+        StoryStep::SynAck => span_event::SYNSPAN_SYN_ACK,
         StoryStep::StaleAck { seq, ack } => {
             if tells {
-                attributes.int(event::SEQ, seq);
-                attributes.int(event::ACK, ack);
+                attributes.int(attribute::SYNSPAN_TCP_SEQ, seq);
+                attributes.int(attribute::SYNSPAN_TCP_ACK, ack);
             }
-            event::STALE_ACK
+            span_event::SYNSPAN_STALE_ACK
         }
         StoryStep::Reset { by_client, seq } => {
-            attributes.str(event::SENT_BY, if by_client { "client" } else { "server" });
+            attributes.str(attribute::SYNSPAN_SENT_BY, if by_client { "client" } else { "server" });
             // The client's RST carries the stale acknowledgement number as its own.
             if tells {
-                attributes.int(event::SEQ, seq);
+                attributes.int(attribute::SYNSPAN_TCP_SEQ, seq);
             }
-            event::RST
+            span_event::SYNSPAN_RST
         }
-        StoryStep::SynAckAgain => event::SYN_ACK_RETRANSMISSION,
+        StoryStep::SynAckAgain => span_event::SYNSPAN_SYN_ACK_RETRANSMISSION,
         StoryStep::Icmp { kind, code } => {
-            attributes.int(facts::ICMP_TYPE, kind);
-            attributes.int(facts::ICMP_CODE, code);
-            event::ICMP
+            attributes.int(attribute::SYNSPAN_ICMP_TYPE, kind);
+            attributes.int(attribute::SYNSPAN_ICMP_CODE, code);
+            span_event::SYNSPAN_ICMP_ERROR
         }
         StoryStep::Dropped { answer } => {
-            attributes.bool(facts::DROP_ANSWER, answer);
-            event::DROPPED
+            attributes.bool(attribute::SYNSPAN_DROP_ANSWER, answer);
+            span_event::SYNSPAN_DROPPED
         }
-        StoryStep::GaveUp => event::GAVE_UP,
-        StoryStep::Established => event::ESTABLISHED,
-        StoryStep::Closed => event::CLOSED,
+        StoryStep::GaveUp => span_event::SYNSPAN_GAVE_UP,
+        StoryStep::Established => span_event::SYNSPAN_ESTABLISHED,
+        StoryStep::Closed => span_event::SYNSPAN_CLOSED,
     };
     Event {
         time_unix_nano: clock.unix_nanos(step.time),
@@ -99,6 +99,6 @@ fn of_step(attempt: &Attempt, step: &TimedStep, clock: WallClock) -> Event {
 }
 
 fn put_tuple(attributes: &mut Attributes, tuple: Tuple) {
-    attributes.endpoint(otel::SOURCE_ADDRESS, otel::SOURCE_PORT, tuple.src);
-    attributes.endpoint(otel::DESTINATION_ADDRESS, otel::DESTINATION_PORT, tuple.dst);
+    attributes.endpoint(attribute::SOURCE_ADDRESS, attribute::SOURCE_PORT, tuple.src);
+    attributes.endpoint(attribute::DESTINATION_ADDRESS, attribute::DESTINATION_PORT, tuple.dst);
 }

@@ -6,9 +6,9 @@ use super::attributes::Attributes;
 use super::facts;
 use super::ids;
 use super::logs::{Event, Severity, enclose};
-use super::names::{flow as name, log, otel};
 use crate::capture::observation::Mono;
 use crate::identify::describe::DescribedFlow;
+use crate::names::{attribute, event};
 use crate::track::flow::FlowSide;
 use crate::track::trace_id::IdKey;
 
@@ -19,15 +19,15 @@ pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> Resource
     facts::put_transport(&mut attributes, flow.tuple.dst.addr);
     match flow.side {
         FlowSide::Client => {
-            attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, *destination);
+            attributes.endpoint(attribute::SERVER_ADDRESS, attribute::SERVER_PORT, *destination);
             facts::put_own_ends(&mut attributes, flow.tuple);
             if let Some(tuple) = flow.wire {
                 facts::put_wire_ends(&mut attributes, tuple);
             }
         }
         FlowSide::Server => {
-            attributes.endpoint(otel::CLIENT_ADDRESS, otel::CLIENT_PORT, flow.socket.src);
-            attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, flow.socket.dst);
+            attributes.endpoint(attribute::CLIENT_ADDRESS, attribute::CLIENT_PORT, flow.socket.src);
+            attributes.endpoint(attribute::SERVER_ADDRESS, attribute::SERVER_PORT, flow.socket.dst);
             facts::put_own_ends(&mut attributes, flow.socket.reversed());
         }
     }
@@ -35,25 +35,25 @@ pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> Resource
         facts::put_peer(&mut attributes, peer);
     }
     let totals = flow.totals;
-    attributes.str(name::SIDE, flow.side.as_str());
-    attributes.int(name::SEQUENCE, flow.sequence);
-    attributes.bool(name::FINAL, flow.end.is_some());
-    attributes.opt_str(name::CLOSED_BY, flow.end.map(|by| by.as_str()));
+    attributes.str(attribute::SYNSPAN_FLOW_SIDE, flow.side.as_str());
+    attributes.int(attribute::SYNSPAN_FLOW_SEQUENCE, flow.sequence);
+    attributes.bool(attribute::SYNSPAN_FLOW_FINAL, flow.end.is_some());
+    attributes.opt_str(attribute::SYNSPAN_FLOW_CLOSED_BY, flow.end.map(|by| by.as_str()));
     let duration = flow.opened.map(|opened: Mono| flow.at.since(opened).as_secs_f64());
     if let Some(seconds) = duration {
-        attributes.double(name::DURATION, seconds);
+        attributes.double(attribute::SYNSPAN_FLOW_DURATION, seconds);
     }
     for (name, count) in [
-        (name::SENT_BYTES, totals.sent_bytes),
-        (name::RECEIVED_BYTES, totals.received_bytes),
-        (name::SENT_SEGMENTS, totals.sent_segments),
-        (name::RECEIVED_SEGMENTS, totals.received_segments),
-        (name::RETRANSMISSIONS, totals.retransmissions),
+        (attribute::SYNSPAN_FLOW_SENT_BYTES, totals.sent_bytes),
+        (attribute::SYNSPAN_FLOW_RECEIVED_BYTES, totals.received_bytes),
+        (attribute::SYNSPAN_FLOW_SENT_SEGMENTS, totals.sent_segments),
+        (attribute::SYNSPAN_FLOW_RECEIVED_SEGMENTS, totals.received_segments),
+        (attribute::SYNSPAN_FLOW_RETRANSMISSIONS, totals.retransmissions),
     ] {
         attributes.int(name, i64::try_from(count).unwrap_or(i64::MAX));
     }
     if let Some(rtt) = flow.rtt {
-        attributes.double(name::RTT, rtt.as_secs_f64());
+        attributes.double(attribute::SYNSPAN_FLOW_RTT, rtt.as_secs_f64());
     }
     let who = own.display_name().unwrap_or_else(|| "?".to_owned());
     let far = peer.as_ref().and_then(|peer| peer.display_name());
@@ -72,7 +72,7 @@ pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> Resource
         totals.sent_bytes, totals.received_bytes, totals.retransmissions
     );
     let event = Event {
-        name: log::FLOW,
+        name: event::SYNSPAN_FLOW,
         severity: Severity::Info,
         time: clock.unix_nanos(flow.at),
         body,

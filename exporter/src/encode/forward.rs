@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::attributes::Attributes;
-use super::names::forward;
 use crate::capture::observation::{Direction, Mono};
+use crate::names::attribute;
 use crate::track::attempt::{Attempt, Role, Sighting};
 use crate::track::verdict::{Cause, Outcome};
 
@@ -46,28 +46,44 @@ impl<'a> Forward<'a> {
     /// Puts which end was rewritten on the way, if it left.
     pub fn put_nat(&self, attributes: &mut Attributes) {
         if let Some(exit) = self.exit {
-            attributes.bool(forward::SNAT, self.entry.tuple.src != exit.tuple.src);
-            attributes.bool(forward::DNAT, self.entry.tuple.dst != exit.tuple.dst);
+            attributes.bool(attribute::SYNSPAN_NAT_SOURCE, self.entry.tuple.src != exit.tuple.src);
+            attributes.bool(attribute::SYNSPAN_NAT_DESTINATION, self.entry.tuple.dst != exit.tuple.dst);
         }
     }
 
     /// Puts its facts.
     pub fn put(&self, attributes: &mut Attributes) {
         let entry = self.entry;
-        attributes.str(forward::IN_INTERFACE, &entry.interface);
-        attributes.str(forward::IN_POINT, entry.kind.as_str());
-        attributes.endpoint(forward::IN_SOURCE_ADDRESS, forward::IN_SOURCE_PORT, entry.tuple.src);
-        attributes.endpoint(forward::IN_DESTINATION_ADDRESS, forward::IN_DESTINATION_PORT, entry.tuple.dst);
-        attributes.bool(forward::LEFT, self.exit.is_some());
+        attributes.str(attribute::SYNSPAN_FORWARD_IN_INTERFACE, &entry.interface);
+        attributes.str(attribute::SYNSPAN_FORWARD_IN_POINT, entry.kind.as_str());
+        attributes.endpoint(
+            attribute::SYNSPAN_FORWARD_IN_SOURCE_ADDRESS,
+            attribute::SYNSPAN_FORWARD_IN_SOURCE_PORT,
+            entry.tuple.src,
+        );
+        attributes.endpoint(
+            attribute::SYNSPAN_FORWARD_IN_DESTINATION_ADDRESS,
+            attribute::SYNSPAN_FORWARD_IN_DESTINATION_PORT,
+            entry.tuple.dst,
+        );
+        attributes.bool(attribute::SYNSPAN_FORWARD_LEFT, self.exit.is_some());
         if let Some(exit) = self.exit {
-            attributes.str(forward::OUT_INTERFACE, &exit.interface);
-            attributes.str(forward::OUT_POINT, exit.kind.as_str());
-            attributes.endpoint(forward::OUT_SOURCE_ADDRESS, forward::OUT_SOURCE_PORT, exit.tuple.src);
-            attributes.endpoint(forward::OUT_DESTINATION_ADDRESS, forward::OUT_DESTINATION_PORT, exit.tuple.dst);
+            attributes.str(attribute::SYNSPAN_FORWARD_OUT_INTERFACE, &exit.interface);
+            attributes.str(attribute::SYNSPAN_FORWARD_OUT_POINT, exit.kind.as_str());
+            attributes.endpoint(
+                attribute::SYNSPAN_FORWARD_OUT_SOURCE_ADDRESS,
+                attribute::SYNSPAN_FORWARD_OUT_SOURCE_PORT,
+                exit.tuple.src,
+            );
+            attributes.endpoint(
+                attribute::SYNSPAN_FORWARD_OUT_DESTINATION_ADDRESS,
+                attribute::SYNSPAN_FORWARD_OUT_DESTINATION_PORT,
+                exit.tuple.dst,
+            );
         }
         self.put_nat(attributes);
         if let Some(inside) = self.inside() {
-            attributes.double(forward::DURATION, inside.as_secs_f64());
+            attributes.double(attribute::SYNSPAN_FORWARD_DURATION, inside.as_secs_f64());
         }
     }
 }

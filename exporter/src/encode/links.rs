@@ -4,7 +4,8 @@ use opentelemetry_proto::tonic::trace::v1::span::Link;
 
 use super::attributes::Attributes;
 use super::ids;
-use super::names::link;
+use crate::names::attribute;
+use crate::names::value::link_type;
 use crate::track::attempt::Attempt;
 use crate::track::trace_id::{IdKey, TraceId};
 
@@ -34,15 +35,15 @@ pub fn of_attempt(attempt: &Attempt, key: &IdKey) -> (Vec<Link>, u32) {
         .previous_owner
         .as_ref()
         .filter(|owner| owner.serial != 0)
-        .map(|owner| to(owner.trace, link::PREVIOUS_OWNER, key));
-    let retries = later.into_iter().take(MAX_LINKS - 1).map(|trace| to(trace, link::SYN_RETRY, key));
+        .map(|owner| to(owner.trace, link_type::PREVIOUS_OWNER, key));
+    let retries = later.into_iter().take(MAX_LINKS - 1).map(|trace| to(trace, link_type::SYN_RETRY, key));
     (owner.into_iter().chain(retries).collect(), u32::try_from(dropped).unwrap_or(u32::MAX))
 }
 
 /// A link to a trace's `tcp connect`. All of them are of attempts of this node.
 pub fn to(trace: TraceId, kind: &str, key: &IdKey) -> Link {
     let mut attributes = Attributes::with_capacity(1);
-    attributes.str(link::TYPE, kind);
+    attributes.str(attribute::SYNSPAN_LINK_TYPE, kind);
     Link {
         trace_id: trace.0.to_vec(),
         span_id: ids::connect(key, trace).0.to_vec(),

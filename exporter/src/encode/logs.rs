@@ -10,10 +10,10 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, S
 use super::attributes::{Attributes, cut};
 use super::envelope;
 use super::ids::SpanId;
-use super::names::{SCHEMA_URL, log};
 use super::verdict_text::explanation;
 use crate::identify::Identity;
 use crate::identify::describe::Described;
+use crate::names::{SCHEMA_URL, attribute};
 use crate::track::attempt::Attempt;
 use crate::track::trace_id::TraceId;
 use crate::track::verdict::{Evidence, Outcome};
@@ -76,7 +76,7 @@ pub struct Event<'a> {
 impl Event<'_> {
     /// The record with these attributes besides the event's name, which they get too.
     pub fn record(self, mut attributes: Attributes) -> LogRecord {
-        attributes.str(log::EVENT_NAME, self.name);
+        attributes.str(attribute::EVENT_NAME, self.name);
         let (trace_id, span_id) = match self.span {
             Some((trace, span)) => (trace.0.to_vec(), span.0.to_vec()),
             None => (Vec::new(), Vec::new()),
@@ -146,6 +146,7 @@ pub fn line(described: &Described) -> String {
 mod tests {
     use super::*;
     use crate::identify::fixtures;
+    use crate::names::event;
 
     #[test]
     fn the_line_stands_alone() {
@@ -169,7 +170,7 @@ mod tests {
         let mut described = fixtures::clean();
         described.client = Some(fixtures::pod("shop", "a\nb", "a"));
         let event = Event {
-            name: log::CONNECT,
+            name: event::SYNSPAN_CONNECT,
             severity: Severity::Info,
             time: 0,
             body: line(&described),

@@ -4,6 +4,7 @@
 //! same [`facts`], so that all signals tell one story.
 
 pub mod attributes;
+pub mod conformance;
 pub mod envelope;
 pub mod events;
 pub mod facts;
@@ -13,7 +14,6 @@ pub mod ids;
 pub mod links;
 pub mod logs;
 pub mod metrics;
-pub mod names;
 pub mod prefix;
 pub mod privacy;
 pub mod spans;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 
-use super::names::resource;
 use super::prefix;
 use crate::capture::tuple::{Addr, Endpoint, Tuple};
 use crate::identify::Identity;
 use crate::identify::covered::Covered;
 use crate::identify::describe::{Described, DescribedFlow};
+use crate::names::attribute;
 use crate::track::attempt::{Attempt, Role, StoryStep};
 use crate::track::flow::FlowSide;
 use crate::track::trace_id::IdKey;
@@ -159,7 +159,7 @@ impl Privacy {
     }
 
     fn hide_owner(&self, described: &mut Described) {
-        const OF_NAMESPACE: [&str; 2] = [resource::SERVICE_NAMESPACE, resource::K8S_NAMESPACE_NAME];
+        const OF_NAMESPACE: [&str; 2] = [attribute::SERVICE_NAMESPACE, attribute::K8S_NAMESPACE_NAME];
         let namespaces = |identity: &Arc<Identity>| {
             let kept = identity.attributes.iter().filter(|(name, _)| OF_NAMESPACE.contains(&&**name));
             Arc::new(Identity::new(kept.cloned()))

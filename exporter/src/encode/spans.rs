@@ -11,7 +11,6 @@ use super::attributes::Attributes;
 use super::forward::Forward;
 use super::ids::{self, SpanId, SpanRole};
 use super::links::{HAS_IS_REMOTE, IS_REMOTE, TRACE_FLAGS};
-use super::names::{SCHEMA_URL, link, log, otel, resource, span, verdict};
 use super::volume::Threshold;
 use super::{envelope, error_type, events, explanation, facts, links, logs};
 use crate::capture::observation::Mono;
@@ -19,6 +18,7 @@ use crate::identify::Identity;
 use crate::identify::clock::WallClock;
 use crate::identify::covered::Covered;
 use crate::identify::describe::Described;
+use crate::names::{SCHEMA_URL, attribute, event, span, value};
 use crate::track::attempt::{Attempt, PreviousOwner, Role, ServerSocket, StoryStep};
 use crate::track::trace_id::{IdKey, TraceId};
 use crate::track::verdict::{Cause, Outcome};
@@ -87,18 +87,18 @@ impl Encoder {
     pub fn late(&self, owner: &PreviousOwner, identity: &Identity, clock: WallClock) -> ResourceSpans {
         let mut attributes = Attributes::with_capacity(16);
         facts::put_transport(&mut attributes, owner.tuple.dst.addr);
-        attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, owner.tuple.dst);
+        attributes.endpoint(attribute::SERVER_ADDRESS, attribute::SERVER_PORT, owner.tuple.dst);
         facts::put_own_ends(&mut attributes, owner.tuple);
         if let Some(tuple) = owner.wire {
             facts::put_wire_ends(&mut attributes, tuple);
         }
-        attributes.str(verdict::OUTCOME, Outcome::Established.as_str());
-        attributes.bool(verdict::LATE, true);
+        attributes.str(attribute::SYNSPAN_OUTCOME, Outcome::Established.as_str());
+        attributes.bool(attribute::SYNSPAN_LATE, true);
         let span = Span {
             trace_id: owner.trace.0.to_vec(),
             span_id: ids::connect(&self.options.id_key, owner.trace).0.to_vec(),
             flags: TRACE_FLAGS | HAS_IS_REMOTE,
-            name: span::CONNECT.to_owned(),
+            name: span::TCP_CONNECT.to_owned(),
             kind: if self.options.internal_kind { SpanKind::Internal } else { SpanKind::Client }.into(),
             start_time_unix_nano: clock.unix_nanos(owner.opened),
             end_time_unix_nano: clock.unix_nanos(owner.opened),
@@ -163,7 +163,7 @@ impl Encoder {
             links,
             dropped_links_count,
             status: Some(status(described)),
-            ..self.span(described, span::CONNECT, SpanKind::Client, place, times, attributes)
+            ..self.span(described, span::TCP_CONNECT, SpanKind::Client, place, times, attributes)
         }
     }
 
@@ -177,16 +177,16 @@ impl Encoder {
             facts::put_peer(&mut attributes, peer);
         }
         if let Some(service) = &described.service {
-            attributes.opt_str(resource::K8S_SERVICE_NAME, service.get(resource::K8S_SERVICE_NAME));
+            attributes.opt_str(attribute::K8S_SERVICE_NAME, service.get(attribute::K8S_SERVICE_NAME));
         }
         if let Some(owner) = &attempt.previous_owner {
             let identity = described.previous_owner.as_deref();
             facts::put_previous_owner(&mut attributes, owner, identity, &self.options.id_key);
         }
         if let Some(process) = attempt.client.as_ref().and_then(|socket| socket.process.as_ref()) {
-            attributes.int(otel::PROCESS_PID, process.pid);
+            attributes.int(attribute::PROCESS_PID, process.pid);
         }
-        attributes.opt_str(resource::PROCESS_EXECUTABLE_NAME, described.executable.as_deref());
+        attributes.opt_str(attribute::PROCESS_EXECUTABLE_NAME, described.executable.as_deref());
         attributes
     }
 
@@ -196,7 +196,7 @@ impl Encoder {
     pub fn record(&self, described: &Described, sampled: bool) -> Option<ResourceLogs> {
         let attempt = &*described.attempt;
         let pending = attempt.verdict.outcome == Outcome::Pending;
-        let name = if pending && attempt.syns > 1 { log::STALLED } else { log::CONNECT };
+        let name = if pending && attempt.syns > 1 { event::SYNSPAN_CONNECT_STALLED } else { event::SYNSPAN_CONNECT };
         let (resource, mut attributes, span) = match (attempt.role, &attempt.server) {
             (Role::Client, _) => {
                 let span = ids::connect(&self.options.id_key, attempt.trace);
@@ -211,8 +211,8 @@ impl Encoder {
             }
             _ => return None,
         };
-        attributes.double(log::DURATION, attempt.duration().as_secs_f64());
-        attributes.mark(verdict::REPLAY, self.options.replay);
+        attributes.double(attribute::SYNSPAN_DURATION, attempt.duration().as_secs_f64());
+        attributes.mark(attribute::SYNSPAN_REPLAY, self.options.replay);
         let event = logs::Event {
             name,
             severity: logs::Severity::of(attempt),
@@ -238,9 +238,9 @@ impl Encoder {
         let attempt = &*described.attempt;
         let mut attributes = Attributes::with_capacity(16);
         facts::put_client_ends(&mut attributes, attempt);
-        attributes.str(verdict::OUTCOME, attempt.verdict.outcome.as_str());
-        attributes.opt_str(otel::ERROR_TYPE, error_type(attempt));
-        attributes.bool(verdict::SYN_RETRY, true);
+        attributes.str(attribute::SYNSPAN_OUTCOME, attempt.verdict.outcome.as_str());
+        attributes.opt_str(attribute::ERROR_TYPE, error_type(attempt));
+        attributes.bool(attribute::SYNSPAN_SYN_RETRY, true);
         if let Some(peer) = &described.peer {
             facts::put_peer(&mut attributes, peer);
         }
@@ -248,9 +248,9 @@ impl Encoder {
         let place = Place { trace: answered, id, parent: None };
         let times = (answered_syn(attempt, answered), attempt.ended);
         Span {
-            links: vec![links::to(attempt.trace, link::SYN_RETRY, &self.options.id_key)],
+            links: vec![links::to(attempt.trace, value::link_type::SYN_RETRY, &self.options.id_key)],
             status: Some(status(described)),
-            ..self.span(described, span::CONNECT, SpanKind::Client, place, times, attributes)
+            ..self.span(described, span::TCP_CONNECT, SpanKind::Client, place, times, attributes)
         }
     }
 
@@ -265,9 +265,9 @@ impl Encoder {
             facts::put_verdict(&mut attributes, described);
             status(described)
         } else if culprit {
-            attributes.str(verdict::OUTCOME, attempt.verdict.outcome.as_str());
-            attributes.str(verdict::CAUSE, Cause::DroppedInNode.as_str());
-            attributes.opt_str(otel::ERROR_TYPE, error_type(attempt));
+            attributes.str(attribute::SYNSPAN_OUTCOME, attempt.verdict.outcome.as_str());
+            attributes.str(attribute::SYNSPAN_CAUSE, Cause::DroppedInNode.as_str());
+            attributes.opt_str(attribute::ERROR_TYPE, error_type(attempt));
             status(described)
         } else {
             Status::default()
@@ -277,7 +277,7 @@ impl Encoder {
         let place = Place { trace: attempt.trace, id, parent };
         Span {
             status: Some(status),
-            ..self.span(described, span::FORWARD, SpanKind::Internal, place, forward.times(), attributes)
+            ..self.span(described, span::TCP_FORWARD, SpanKind::Internal, place, forward.times(), attributes)
         }
     }
 
@@ -290,19 +290,19 @@ impl Encoder {
         let start = arrived.unwrap_or(attempt.started).min(socket.established);
         let place = Place { trace: attempt.trace, id: self.accept_id(attempt), parent };
         let times = (start, socket.established);
-        self.span(described, span::ACCEPT, SpanKind::Server, place, times, attributes)
+        self.span(described, span::TCP_ACCEPT, SpanKind::Server, place, times, attributes)
     }
 
     /// All that is known of an accepted connection.
     fn server_facts(&self, described: &Described, socket: &ServerSocket) -> Attributes {
         let attempt = &*described.attempt;
         let mut attributes = Attributes::with_capacity(24);
-        attributes.endpoint(otel::CLIENT_ADDRESS, otel::CLIENT_PORT, socket.tuple.src);
-        attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, socket.tuple.dst);
+        attributes.endpoint(attribute::CLIENT_ADDRESS, attribute::CLIENT_PORT, socket.tuple.src);
+        attributes.endpoint(attribute::SERVER_ADDRESS, attribute::SERVER_PORT, socket.tuple.dst);
         facts::put_transport(&mut attributes, socket.tuple.dst.addr);
         facts::put_own_ends(&mut attributes, socket.tuple.reversed());
         if attempt.role == Role::Client {
-            attributes.str(verdict::OUTCOME, Outcome::Established.as_str());
+            attributes.str(attribute::SYNSPAN_OUTCOME, Outcome::Established.as_str());
         } else {
             facts::put_verdict(&mut attributes, described);
         }
@@ -318,7 +318,7 @@ impl Encoder {
         (start, end): (Mono, Mono),
         mut attributes: Attributes,
     ) -> Span {
-        attributes.mark(verdict::REPLAY, self.options.replay);
+        attributes.mark(attribute::SYNSPAN_REPLAY, self.options.replay);
         let kind = if self.options.internal_kind { SpanKind::Internal } else { kind };
         let remote = place.parent.is_some_and(|parent| parent.remote);
         Span {

@@ -4,10 +4,10 @@ use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 
 use super::attributes::Attributes;
 use super::logs::{Event, Severity, enclose};
-use super::names::{log, otel, verdict};
 use super::volume::Summary;
 use crate::identify::Identity;
 use crate::identify::clock::WallClock;
+use crate::names::{attribute, event};
 use crate::track::attempt::InboundSummary;
 
 /// Attempts of one workload, destination and cause beyond their budget; those of many on the node's network.
@@ -16,20 +16,20 @@ pub fn beyond_budget(summary: &Summary, network: &Identity, clock: WallClock) ->
     let seconds = until.since(*from).as_secs_f64();
     let mut attributes = Attributes::with_capacity(8);
     if let Some(destination) = key.destination {
-        attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, destination);
+        attributes.endpoint(attribute::SERVER_ADDRESS, attribute::SERVER_PORT, destination);
     }
-    attributes.opt_str(verdict::OUTCOME, key.outcome.map(|outcome| outcome.as_str()));
-    attributes.opt_str(verdict::CAUSE, key.cause.map(|cause| cause.as_str()));
-    attributes.int(log::SUMMARY_ATTEMPTS, int(*attempts));
-    attributes.int(log::SUMMARY_FAILED, int(*failed));
-    attributes.double(log::SUMMARY_DURATION, seconds);
+    attributes.opt_str(attribute::SYNSPAN_OUTCOME, key.outcome.map(|outcome| outcome.as_str()));
+    attributes.opt_str(attribute::SYNSPAN_CAUSE, key.cause.map(|cause| cause.as_str()));
+    attributes.int(attribute::SYNSPAN_SUMMARY_ATTEMPTS, int(*attempts));
+    attributes.int(attribute::SYNSPAN_SUMMARY_FAILED, int(*failed));
+    attributes.double(attribute::SYNSPAN_SUMMARY_DURATION, seconds);
     let who = key.client.as_ref().and_then(|client| client.display_name());
     let to = key.destination.map_or_else(|| "several destinations".to_owned(), |to| to.to_string());
     let outcome = key.outcome.map_or("", |outcome| outcome.as_str());
     let cause = key.cause.map(|cause| format!(": {}", cause.as_str())).unwrap_or_default();
     let who = who.as_deref().unwrap_or("several workloads");
     let event = Event {
-        name: log::SUMMARY,
+        name: event::SYNSPAN_CONNECT_SUMMARY,
         severity: if *failed > 0 { Severity::Error } else { Severity::Warn },
         time: clock.unix_nanos(*until),
         body: format!(
@@ -45,12 +45,12 @@ pub fn beyond_budget(summary: &Summary, network: &Identity, clock: WallClock) ->
 pub fn inbound(summary: &InboundSummary, network: &Identity, clock: WallClock) -> ResourceLogs {
     let seconds = summary.until.since(summary.from).as_secs_f64();
     let mut attributes = Attributes::with_capacity(8);
-    attributes.endpoint(otel::SERVER_ADDRESS, otel::SERVER_PORT, summary.listener);
-    attributes.int(log::INBOUND_SYNS, int(summary.syns));
-    attributes.int(log::INBOUND_COUNTED, int(summary.counted));
-    attributes.double(log::SUMMARY_DURATION, seconds);
+    attributes.endpoint(attribute::SERVER_ADDRESS, attribute::SERVER_PORT, summary.listener);
+    attributes.int(attribute::SYNSPAN_INBOUND_SYNS, int(summary.syns));
+    attributes.int(attribute::SYNSPAN_INBOUND_COUNTED, int(summary.counted));
+    attributes.double(attribute::SYNSPAN_SUMMARY_DURATION, seconds);
     let event = Event {
-        name: log::INBOUND,
+        name: event::SYNSPAN_INBOUND,
         severity: Severity::Warn,
         time: clock.unix_nanos(summary.until),
         body: format!(

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::late::LateFacts;
-use super::names::HOST_NAME;
 use super::{Answer, End, Identify, Identity};
 use crate::capture::observation::Mono;
+use crate::names::attribute::HOST_NAME;
 
 /// Most identities held; those that nobody uses any more go first.
 const INTERN_LIMIT: usize = 16_384;

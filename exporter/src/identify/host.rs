@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::cgroup::CgroupPaths;
-use super::names::{PROCESS_EXECUTABLE_NAME, SERVICE_NAME};
 use super::node::Node;
 use super::unit;
 use super::{Answer, End, Identify, Identity};
 use crate::capture::observation::{Mono, Process};
+use crate::names::attribute::{PROCESS_EXECUTABLE_NAME, SERVICE_NAME};
 
 /// How long an answer is taken without a new look at `/proc`: a process may call execve(), and its
 /// number may be given to another.

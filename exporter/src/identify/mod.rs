@@ -18,7 +18,6 @@ pub mod host;
 #[cfg(feature = "live")]
 pub mod kubernetes;
 pub mod late;
-pub mod names;
 pub mod node;
 pub mod owners;
 pub mod rights;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Identity;
-use super::names::{HOST_NAME, K8S_NODE_NAME, NODE_NETWORK, SERVICE_NAME, UNKNOWN_SERVICE};
+use crate::names::attribute::{HOST_NAME, K8S_NODE_NAME, SERVICE_NAME};
+use crate::names::service::{NODE_NETWORK, UNKNOWN_SERVICE};
 
 /// This node, and the attributes that every resource carries.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, spa
 use crate::config::Config;
 use crate::deliver::{Parcel, Priority, Signal};
 use crate::encode::envelope::scope;
+use crate::names::{attribute, event, metric as names, span as spans};
 
 /// A record of that signal, and what to look for in the backend.
 pub fn test(config: &Config, signal: Signal) -> (Parcel, String) {
@@ -31,14 +32,14 @@ fn text(key: &str, value: &str) -> KeyValue {
 }
 
 fn resource(config: &Config) -> Option<Resource> {
-    let own = [text("service.name", "synspan")].into_iter();
+    let own = [text(attribute::SERVICE_NAME, "synspan")].into_iter();
     let common = config.resource_attributes.iter().map(|(key, value)| text(key, value));
     Some(Resource { attributes: own.chain(common).collect(), ..Resource::default() })
 }
 
 fn is_test() -> Vec<KeyValue> {
     let value = Some(AnyValue { value: Some(Value::BoolValue(true)) });
-    vec![KeyValue { key: "synspan.check".to_owned(), value, ..KeyValue::default() }]
+    vec![KeyValue { key: attribute::SYNSPAN_CHECK.to_owned(), value, ..KeyValue::default() }]
 }
 
 fn now() -> u64 {
@@ -49,7 +50,7 @@ fn span(config: &Config, trace: u128) -> Parcel {
     let span = Span {
         trace_id: trace.to_be_bytes().to_vec(),
         span_id: rand::random::<u64>().max(1).to_be_bytes().to_vec(),
-        name: "synspan check".to_owned(),
+        name: spans::SYNSPAN_CHECK.to_owned(),
         kind: SpanKind::Internal as i32,
         start_time_unix_nano: now(),
         end_time_unix_nano: now(),
@@ -69,9 +70,9 @@ fn record(config: &Config, trace: u128) -> Parcel {
         severity_number: SeverityNumber::Info.into(),
         severity_text: "INFO".to_owned(),
         body: Some(AnyValue { value: Some(Value::StringValue(body)) }),
-        attributes: is_test(),
+        attributes: is_test().into_iter().chain([text(attribute::EVENT_NAME, event::SYNSPAN_CHECK)]).collect(),
         trace_id: trace.to_be_bytes().to_vec(),
-        event_name: "synspan.check".to_owned(),
+        event_name: event::SYNSPAN_CHECK.to_owned(),
         ..LogRecord::default()
     };
     let scopes = vec![ScopeLogs { scope: scope(), log_records: vec![record], ..ScopeLogs::default() }];
@@ -82,9 +83,9 @@ fn record(config: &Config, trace: u128) -> Parcel {
 fn metric(config: &Config) -> Parcel {
     let point = NumberDataPoint { time_unix_nano: now(), value: Some(Number::AsInt(1)), ..NumberDataPoint::default() };
     let metric = Metric {
-        name: "synspan.check".to_owned(),
-        unit: "{check}".to_owned(),
-        description: "A test of `synspan check --send`.".to_owned(),
+        name: names::SYNSPAN_CHECK.name.to_owned(),
+        unit: names::SYNSPAN_CHECK.unit.to_owned(),
+        description: names::SYNSPAN_CHECK.description.to_owned(),
         data: Some(Data::Gauge(Gauge { data_points: vec![point] })),
         ..Metric::default()
     };

@@ -17,7 +17,7 @@ use crate::encode::{Priority, priority};
 use crate::identify::Identity;
 use crate::identify::clock::WallClock;
 use crate::identify::describe::{Described, DescribedFlow};
-use crate::identify::names::K8S_POD_NAME;
+use crate::names::attribute::K8S_POD_NAME;
 use crate::track::attempt::{InboundSummary, Role};
 use crate::track::flow::{Flow, FlowSide};
 use crate::track::survey::Survey;

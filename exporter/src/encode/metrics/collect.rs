@@ -14,8 +14,8 @@ use super::pair::{Distributed, Instrument, Pair};
 use super::series::Times;
 use crate::capture::observation::Mono;
 use crate::encode::envelope;
-use crate::encode::names::SCHEMA_URL;
 use crate::identify::Identity;
+use crate::names::{self, SCHEMA_URL};
 
 /// The points of one instrument of one resource.
 #[derive(Default)]
@@ -126,8 +126,8 @@ const NO_VALUE: u32 = opentelemetry_proto::tonic::metrics::v1::DataPointFlags::N
 
 fn of_resource(points: OfResource, times: Times) -> Vec<Metric> {
     let mut metrics = Vec::new();
-    for (points, (name, unit, description)) in points.into_iter().zip(Instrument::ALL) {
-        let mut push = |data| metrics.push(metric(name, unit, description, data));
+    for (points, name) in points.into_iter().zip(&Instrument::ALL) {
+        let mut push = |data| metrics.push(metric(name, data));
         let temporality = temporality(times.delta);
         if !points.numbers.is_empty() {
             push(sum(points.numbers, times.delta, true));
@@ -156,11 +156,11 @@ pub(super) fn sum(data_points: Vec<NumberDataPoint>, delta: bool, is_monotonic: 
 }
 
 /// A metric.
-pub(super) fn metric(name: &str, unit: &str, description: &str, data: Data) -> Metric {
+pub(super) fn metric(name: &names::Metric, data: Data) -> Metric {
     Metric {
-        name: name.to_owned(),
-        unit: unit.to_owned(),
-        description: description.to_owned(),
+        name: name.name.to_owned(),
+        unit: name.unit.to_owned(),
+        description: name.description.to_owned(),
         metadata: Vec::<KeyValue>::new(),
         data: Some(data),
     }

@@ -14,9 +14,9 @@ use super::workload::{self, WorkloadKey};
 use crate::capture::tuple::Endpoint;
 use crate::encode::attributes::Attributes;
 use crate::encode::error_type;
-use crate::encode::names::{metric, otel};
 use crate::identify::Identity;
 use crate::identify::describe::Described;
+use crate::names::attribute;
 use crate::track::attempt::Role;
 use crate::track::verdict::{Cause, Evidence, Outcome};
 
@@ -282,8 +282,8 @@ impl Meter {
             Some(&pair) => pair,
             None if workload.destinations.len() < self.options.max_destinations && room => {
                 let mut attributes = Attributes::with_capacity(2);
-                attributes.str(metric::DESTINATION, &key.0);
-                attributes.int(otel::SERVER_PORT, to.port);
+                attributes.str(attribute::SYNSPAN_DESTINATION, &key.0);
+                attributes.int(attribute::SERVER_PORT, to.port);
                 let pair = self.pairs.insert(Pair::new(at, attributes.finish()));
                 workload.destinations.insert(key, pair);
                 workload.pairs += 1;
@@ -359,6 +359,6 @@ pub struct Moved {
 
 fn overflow_attributes() -> Vec<KeyValue> {
     let mut attributes = Attributes::with_capacity(1);
-    attributes.bool(metric::OVERFLOW, true);
+    attributes.bool(attribute::OTEL_METRIC_OVERFLOW, true);
     attributes.finish()
 }

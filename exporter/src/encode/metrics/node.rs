@@ -11,12 +11,13 @@ use super::workload;
 use crate::capture::observation::ConntrackState;
 use crate::capture::tuple::Endpoint;
 use crate::encode::attributes::Attributes;
-use crate::encode::names::{metric as name, otel, wire};
 use crate::identify::Identity;
+use crate::names::value::age;
+use crate::names::{attribute, metric as names};
 use crate::track::survey::{SnatUse, Survey};
 
 /// Age classes of open attempts.
-const AGES: [&str; 4] = ["under_1s", "1s_to_10s", "10s_to_60s", "over_60s"];
+const AGES: [&str; 4] = [age::UNDER_1S, age::FROM_1S_TO_10S, age::FROM_10S_TO_60S, age::OVER_60S];
 
 /// What is measured of a node's network.
 #[derive(Debug)]
@@ -72,53 +73,39 @@ impl NodeMeter {
         let start = self.start;
         let gauge = |attributes: &[KeyValue], value: u64| point(attributes, start, now, value, Vec::new());
         let mut metrics = Vec::new();
-        let mut both_ways = |name, unit, description, points: Vec<NumberDataPoint>| {
+        let mut both_ways = |name, points: Vec<NumberDataPoint>| {
             if !points.is_empty() {
-                metrics.push(metric(name, unit, description, sum(points, false, false)));
+                metrics.push(metric(name, sum(points, false, false)));
             }
         };
         let pending = AGES.iter().zip(survey.pending).map(|(age, count)| {
             let mut attributes = Attributes::with_capacity(1);
-            attributes.str(name::AGE, age);
+            attributes.str(attribute::SYNSPAN_AGE, age);
             gauge(&attributes.finish(), count)
         });
-        both_ways("synspan.connect.pending", "{attempt}", "Attempts that are open, by age.", pending.collect());
+        both_ways(&names::SYNSPAN_CONNECT_PENDING, pending.collect());
         let ports = |value: fn(&SnatUse) -> Option<u64>| -> Vec<NumberDataPoint> {
             let of = |usage: &SnatUse| Some(gauge(&of_usage(usage, &named), value(usage)?));
             survey.snat.iter().filter_map(of).collect()
         };
         let used = ports(|usage| Some(usage.used.into()));
-        both_ways(
-            "synspan.snat.port.usage",
-            "{port}",
-            "Source ports in use from an egress address towards a destination.",
-            used,
-        );
+        both_ways(&names::SYNSPAN_SNAT_PORT_USAGE, used);
         let limits = ports(|usage| usage.range.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1));
-        both_ways(
-            "synspan.snat.port.limit",
-            "{port}",
-            "Source ports that there are for it, where that is known.",
-            limits,
-        );
+        both_ways(&names::SYNSPAN_SNAT_PORT_LIMIT, limits);
         if let Some(state) = survey.conntrack {
             let entries = vec![gauge(&[], state.entries)];
-            both_ways("synspan.conntrack.entry.usage", "{entry}", "Entries of connection tracking.", entries);
+            both_ways(&names::SYNSPAN_CONNTRACK_ENTRY_USAGE, entries);
             let limit = (state.limit > 0).then(|| gauge(&[], state.limit)).into_iter().collect();
-            both_ways("synspan.conntrack.entry.limit", "{entry}", "Entries that it may have.", limit);
-            for (counter, name, description) in [
-                (
-                    &mut self.insert_failures,
-                    "synspan.conntrack.entry.insert_failures",
-                    "Entries that could not be inserted, since another has the tuple.",
-                ),
-                (&mut self.drops, "synspan.conntrack.entry.drops", "Packets dropped by connection tracking."),
-                (&mut self.early_drops, "synspan.conntrack.entry.early_drops", "Entries ended early to make room."),
+            both_ways(&names::SYNSPAN_CONNTRACK_ENTRY_LIMIT, limit);
+            for (counter, name) in [
+                (&mut self.insert_failures, &names::SYNSPAN_CONNTRACK_ENTRY_INSERT_FAILURES),
+                (&mut self.drops, &names::SYNSPAN_CONNTRACK_ENTRY_DROPS),
+                (&mut self.early_drops, &names::SYNSPAN_CONNTRACK_ENTRY_EARLY_DROPS),
             ] {
                 let mut points = Vec::new();
                 counter.points(&[], times, &mut points);
                 if !points.is_empty() {
-                    metrics.push(metric(name, "{entry}", description, sum(points, self.delta, true)));
+                    metrics.push(metric(name, sum(points, self.delta, true)));
                 }
             }
         }
@@ -128,9 +115,9 @@ impl NodeMeter {
 
 fn of_usage(usage: &SnatUse, named: &impl Fn(Endpoint) -> Arc<str>) -> Vec<KeyValue> {
     let mut attributes = Attributes::with_capacity(3);
-    attributes.str(wire::LOCAL_ADDRESS, &usage.egress.to_string());
-    attributes.str(name::DESTINATION, &named(usage.destination));
-    attributes.int(otel::SERVER_PORT, usage.destination.port);
+    attributes.str(attribute::SYNSPAN_WIRE_LOCAL_ADDRESS, &usage.egress.to_string());
+    attributes.str(attribute::SYNSPAN_DESTINATION, &named(usage.destination));
+    attributes.int(attribute::SERVER_PORT, usage.destination.port);
     attributes.finish()
 }
 

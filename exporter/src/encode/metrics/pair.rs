@@ -6,7 +6,7 @@ use super::histogram::{GAPS, Histogram, ROUND_TRIPS, SYN_STEPS};
 use super::series::{Counter, Exemplar};
 use crate::capture::observation::Mono;
 use crate::encode::attributes::Attributes;
-use crate::encode::names::{metric, otel, verdict};
+use crate::names::{Metric, attribute, metric};
 use crate::track::verdict::{Cause, Evidence, Outcome, Side};
 
 /// The instruments of workloads.
@@ -29,26 +29,18 @@ impl Instrument {
     /// How many there are.
     pub const COUNT: usize = 10;
 
-    /// Name, unit and description of each, in the order of the variants.
-    pub const ALL: [(&'static str, &'static str, &'static str); Self::COUNT] = [
-        ("synspan.connect.attempts", "{attempt}", "Attempts to open a TCP connection that have ended."),
-        ("synspan.connect.failures", "{attempt}", "Attempts that failed; 0 from the first attempt on."),
-        ("synspan.connect.duration", "s", "Time from connect() to the outcome."),
-        ("synspan.connect.syn_retransmissions", "{segment}", "SYNs that were sent again."),
-        (
-            "synspan.port_reuses",
-            "{reuse}",
-            "Attempts whose wire tuple had another tenant within the reuse window; 0 from the first attempt on.",
-        ),
-        (
-            "synspan.port_reuse.gap",
-            "s",
-            "Time from the end of a wire tuple's previous tenant to the SYN that used it again.",
-        ),
-        ("synspan.flow.io", "By", "Payload that connections moved."),
-        ("synspan.flow.segments", "{segment}", "Segments that connections moved."),
-        ("synspan.flow.retransmissions", "{segment}", "Segments that were sent again."),
-        ("synspan.flow.rtt", "s", "Smoothed round trip time of connections at their end."),
+    /// Each as the registry has it, in the order of the variants.
+    pub const ALL: [Metric; Self::COUNT] = [
+        metric::SYNSPAN_CONNECT_ATTEMPTS,
+        metric::SYNSPAN_CONNECT_FAILURES,
+        metric::SYNSPAN_CONNECT_DURATION,
+        metric::SYNSPAN_CONNECT_SYN_RETRANSMISSIONS,
+        metric::SYNSPAN_PORT_REUSES,
+        metric::SYNSPAN_PORT_REUSE_GAP,
+        metric::SYNSPAN_FLOW_IO,
+        metric::SYNSPAN_FLOW_SEGMENTS,
+        metric::SYNSPAN_FLOW_RETRANSMISSIONS,
+        metric::SYNSPAN_FLOW_RTT,
     ];
 }
 
@@ -112,16 +104,16 @@ impl Series {
     fn put(self, attributes: &mut Attributes) {
         match self {
             Self::Attempts(key) => {
-                attributes.str(verdict::OUTCOME, key.outcome.as_str());
-                attributes.opt_str(verdict::CAUSE, key.cause.map(Cause::as_str));
-                attributes.opt_str(verdict::RESPONSIBLE, key.side.map(Side::as_str));
-                attributes.opt_str(otel::ERROR_TYPE, key.error);
+                attributes.str(attribute::SYNSPAN_OUTCOME, key.outcome.as_str());
+                attributes.opt_str(attribute::SYNSPAN_CAUSE, key.cause.map(Cause::as_str));
+                attributes.opt_str(attribute::SYNSPAN_RESPONSIBLE, key.side.map(Side::as_str));
+                attributes.opt_str(attribute::ERROR_TYPE, key.error);
             }
             Self::Reuses(evidence, outcome) => {
-                attributes.str(verdict::EVIDENCE, evidence.as_str());
-                attributes.str(verdict::OUTCOME, outcome.as_str());
+                attributes.str(attribute::SYNSPAN_EVIDENCE, evidence.as_str());
+                attributes.str(attribute::SYNSPAN_OUTCOME, outcome.as_str());
             }
-            Self::Io(way) | Self::Segments(way) => attributes.str(metric::IO_DIRECTION, way.as_str()),
+            Self::Io(way) | Self::Segments(way) => attributes.str(attribute::NETWORK_IO_DIRECTION, way.as_str()),
             Self::Failures | Self::SynRetransmissions | Self::Retransmissions => (),
         }
     }
@@ -156,7 +148,7 @@ impl Distribution {
 
     fn put(self, attributes: &mut Attributes) {
         if let Self::Duration(outcome) = self {
-            attributes.str(verdict::OUTCOME, outcome.as_str());
+            attributes.str(attribute::SYNSPAN_OUTCOME, outcome.as_str());
         }
     }
 }

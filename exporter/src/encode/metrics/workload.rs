@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::encode::names::{metric, resource};
 use crate::identify::Identity;
+use crate::names::{attribute, service};
 
 /// What tells two resources of metrics apart.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -18,31 +18,31 @@ pub struct WorkloadKey {
 
 /// Facts of one container, or of one process: a pod's metrics are those of all of them.
 const NOT_OF_ALL: [&str; 4] = [
-    resource::K8S_CONTAINER_NAME,
-    resource::CONTAINER_ID,
-    resource::PROCESS_EXECUTABLE_NAME,
+    attribute::K8S_CONTAINER_NAME,
+    attribute::CONTAINER_ID,
+    attribute::PROCESS_EXECUTABLE_NAME,
     "k8s.container.restart_count",
 ];
 
 /// The key and the resource of an identity's metrics, on the node of that name.
 pub fn of(identity: &Identity, node: &str) -> (WorkloadKey, Identity) {
-    let name = identity.get(resource::SERVICE_NAME).unwrap_or(resource::UNKNOWN_SERVICE);
-    let instance: Arc<str> = match (identity.get(resource::K8S_POD_UID), identity.get(resource::K8S_POD_NAME)) {
+    let name = identity.get(attribute::SERVICE_NAME).unwrap_or(service::UNKNOWN_SERVICE);
+    let instance: Arc<str> = match (identity.get(attribute::K8S_POD_UID), identity.get(attribute::K8S_POD_NAME)) {
         (Some(uid), _) => uid.into(),
         // One that the static list names: as unique as its name on its node.
         (None, Some(pod)) => format!("{node}/{pod}").into(),
-        (None, None) if name == resource::NODE_NETWORK || name == resource::UNKNOWN_SERVICE => node.into(),
+        (None, None) if name == service::NODE_NETWORK || name == service::UNKNOWN_SERVICE => node.into(),
         (None, None) => format!("{node}/{name}").into(),
     };
     let key = WorkloadKey {
-        namespace: identity.get(resource::SERVICE_NAMESPACE).map(Arc::from),
+        namespace: identity.get(attribute::SERVICE_NAMESPACE).map(Arc::from),
         name: name.into(),
         instance: instance.clone(),
     };
     let kept = identity.attributes.iter().filter(|(name, _)| {
         !NOT_OF_ALL.contains(&&**name) && !name.starts_with("container.") && !name.starts_with("process.")
     });
-    let own = (Arc::from(metric::SERVICE_INSTANCE_ID), instance);
+    let own = (Arc::from(attribute::SERVICE_INSTANCE_ID), instance);
     // Of a name given twice the last holds: an instance id of the application's own is not ours to use.
     (key, Identity::new(kept.cloned().chain([own])))
 }
@@ -56,7 +56,7 @@ mod tests {
     }
 
     fn instance(pairs: &[(&'static str, &'static str)]) -> String {
-        of(&identity(pairs), "node-1").1.get(metric::SERVICE_INSTANCE_ID).unwrap_or_default().to_owned()
+        of(&identity(pairs), "node-1").1.get(attribute::SERVICE_INSTANCE_ID).unwrap_or_default().to_owned()
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use proptest::prelude::*;
+use synspan_schema::Registry;
 
 use super::arbitrary::any_described;
 use super::*;
-use crate::encode::{Priority, priority};
+use crate::encode::{Priority, conformance, priority};
 use crate::identify::fixtures::{self, STALE, START_UNIX};
 use crate::track::attempt::MAX_STEPS;
 use crate::track::trace_id::DEFAULT_KEY;
@@ -35,8 +36,9 @@ fn what_replay_made_says_so_on_every_span() {
     for replay in [false, true] {
         let encoded = Encoder::new(options(replay)).encode(&fixtures::case());
         let all = encoded.iter().flat_map(|of| &of.scope_spans).flat_map(|of| &of.spans);
-        let marked: Vec<bool> =
-            all.map(|span| span.attributes.iter().any(|attribute| attribute.key == verdict::REPLAY)).collect();
+        let marked: Vec<bool> = all
+            .map(|span| span.attributes.iter().any(|attribute| attribute.key == attribute::SYNSPAN_REPLAY))
+            .collect();
         assert!(!marked.is_empty() && marked.iter().all(|&marked| marked == replay));
     }
 }
@@ -114,7 +116,7 @@ fn code(span: &Span) -> i32 {
 fn the_case_tells_the_whole_story_on_tcp_connect() {
     let encoded = encoder("node-1", &[]).encode(&fixtures::case());
     assert!(kept_by_rule(&fixtures::case()));
-    let (service, connect) = only(&encoded, span::CONNECT);
+    let (service, connect) = only(&encoded, span::TCP_CONNECT);
     assert_eq!(service, "vehicle-control");
     assert_eq!(connect.kind, SpanKind::Client as i32);
     assert_eq!(connect.trace_id, vec![0x4f; 16]);
@@ -167,7 +169,7 @@ fn the_case_tells_the_whole_story_on_tcp_connect() {
 
 #[test]
 fn the_cases_links_lead_to_the_owner_and_to_the_later_syn() {
-    let (_, connect) = only(&encoder("node-1", &[]).encode(&fixtures::case()), span::CONNECT);
+    let (_, connect) = only(&encoder("node-1", &[]).encode(&fixtures::case()), span::TCP_CONNECT);
     let links: Vec<_> = connect
         .links
         .iter()
@@ -179,7 +181,7 @@ fn the_cases_links_lead_to_the_owner_and_to_the_later_syn() {
 
 #[test]
 fn the_cases_events_tell_each_step_with_its_place_and_numbers() {
-    let (_, connect) = only(&encoder("node-1", &[]).encode(&fixtures::case()), span::CONNECT);
+    let (_, connect) = only(&encoder("node-1", &[]).encode(&fixtures::case()), span::TCP_CONNECT);
     let names: Vec<&str> = connect.events.iter().map(|event| event.name.as_str()).collect();
     assert_eq!(
         names,
@@ -214,7 +216,7 @@ fn numbers_of_a_connection_that_is_open_still_do_not_leave_the_node() {
     let owner = case.attempt.previous_owner.as_mut().expect("owner");
     owner.closed = None;
     owner.gap = None;
-    let (_, connect) = only(&encoder("node-1", &[]).encode(&case), span::CONNECT);
+    let (_, connect) = only(&encoder("node-1", &[]).encode(&case), span::TCP_CONNECT);
     assert!(connect.events.iter().all(|event| text(&event.attributes, "synspan.tcp.ack").is_none()));
     assert!(connect.events.iter().all(|event| text(&event.attributes, "synspan.tcp.seq").is_none()));
     assert_has(&connect, &[("synspan.previous_owner.open", "true")]);
@@ -224,10 +226,10 @@ fn numbers_of_a_connection_that_is_open_still_do_not_leave_the_node() {
 #[test]
 fn the_node_tells_what_it_rewrote() {
     let encoded = encoder("node-1", &[]).encode(&fixtures::case());
-    let (service, forward) = only(&encoded, span::FORWARD);
+    let (service, forward) = only(&encoded, span::TCP_FORWARD);
     assert_eq!(service, "node-network");
     assert_eq!(forward.kind, SpanKind::Internal as i32);
-    let (_, connect) = only(&encoded, span::CONNECT);
+    let (_, connect) = only(&encoded, span::TCP_CONNECT);
     assert_eq!(forward.parent_span_id, connect.span_id);
     assert_eq!(forward.trace_id, connect.trace_id);
     assert_eq!(forward.flags, 0x103);
@@ -261,7 +263,7 @@ fn failures_are_errors_by_what_the_application_got() {
     for (described, error, cause) in cases {
         let encoded = encoder("node-1", &[]).encode(&described);
         assert!(kept_by_rule(&described), "{cause}");
-        let (_, connect) = only(&encoded, span::CONNECT);
+        let (_, connect) = only(&encoded, span::TCP_CONNECT);
         assert_eq!(code(&connect), StatusCode::Error as i32, "{cause}");
         assert!(!connect.status.as_ref().expect("status").message.is_empty());
         assert_has(&connect, &[("error.type", error), ("synspan.cause", cause)]);
@@ -272,14 +274,14 @@ fn failures_are_errors_by_what_the_application_got() {
 fn a_client_that_aborted_with_nothing_wrong_is_no_error() {
     let mut described = fixtures::aborted();
     described.attempt.verdict.cause = Some(Cause::ClientAborted);
-    let (_, connect) = only(&encoder("node-1", &[]).encode(&described), span::CONNECT);
+    let (_, connect) = only(&encoder("node-1", &[]).encode(&described), span::TCP_CONNECT);
     assert_eq!(code(&connect), StatusCode::Unset as i32);
     assert_lacks(&connect, &["error.type"]);
 }
 
 #[test]
 fn a_syn_that_never_left_marks_the_node() {
-    let (service, forward) = only(&encoder("node-1", &[]).encode(&fixtures::dropped_in_node()), span::FORWARD);
+    let (service, forward) = only(&encoder("node-1", &[]).encode(&fixtures::dropped_in_node()), span::TCP_FORWARD);
     assert_eq!(service, "node-network");
     assert_eq!(code(&forward), StatusCode::Error as i32);
     assert_has(&forward, &[("synspan.forward.left", "false"), ("synspan.cause", "dropped_in_node")]);
@@ -290,7 +292,7 @@ fn a_syn_that_never_left_marks_the_node() {
 fn a_clean_success_is_not_kept_by_rule_and_says_no_cause() {
     let encoded = encoder("node-1", &[]).encode(&fixtures::clean());
     assert!(!kept_by_rule(&fixtures::clean()));
-    let (_, connect) = only(&encoded, span::CONNECT);
+    let (_, connect) = only(&encoded, span::TCP_CONNECT);
     assert_lacks(&connect, &["synspan.cause", "synspan.evidence", "synspan.reuse", "synspan.explanation"]);
     assert!(connect.links.is_empty());
 }
@@ -312,7 +314,7 @@ fn slow_and_reused_successes_are_kept() {
 fn ipv6_without_nat_has_one_span_with_equal_ends() {
     let encoded = encoder("node-1", &[]).encode(&fixtures::ipv6());
     assert_eq!(spans(&encoded).len(), 1, "a host's own SYN is not forwarded");
-    let (service, connect) = only(&encoded, span::CONNECT);
+    let (service, connect) = only(&encoded, span::TCP_CONNECT);
     assert_eq!(service, "backup");
     assert_has(
         &connect,
@@ -330,8 +332,8 @@ fn ipv6_without_nat_has_one_span_with_equal_ends() {
 fn two_nodes_make_one_trace_with_no_coordination() {
     let client = encoder("node-1", &[]).encode(&fixtures::clean());
     let server = encoder("node-2", &["192.168.50.0/28"]).encode(&fixtures::server_side());
-    let (_, connect) = only(&client, span::CONNECT);
-    let (service, accept) = only(&server, span::ACCEPT);
+    let (_, connect) = only(&client, span::TCP_CONNECT);
+    let (service, accept) = only(&server, span::TCP_ACCEPT);
     assert_eq!(service, "account");
     assert_eq!(accept.kind, SpanKind::Server as i32);
     assert_eq!(accept.trace_id, connect.trace_id);
@@ -348,20 +350,20 @@ fn two_nodes_make_one_trace_with_no_coordination() {
             ("synspan.outcome", "established"),
         ],
     );
-    let (_, forward_1) = only(&client, span::FORWARD);
-    let (_, forward_2) = only(&server, span::FORWARD);
+    let (_, forward_1) = only(&client, span::TCP_FORWARD);
+    let (_, forward_2) = only(&server, span::TCP_FORWARD);
     assert_ne!(forward_1.span_id, forward_2.span_id);
     assert_eq!(forward_2.parent_span_id, connect.span_id);
     assert_has(&forward_2, &[("synspan.nat.source", "false"), ("synspan.nat.destination", "true")]);
-    assert!(spans(&server).iter().all(|(_, span)| span.name != span::CONNECT));
+    assert!(spans(&server).iter().all(|(_, span)| span.name != span::TCP_CONNECT));
 }
 
 #[test]
 fn a_client_with_no_agent_leaves_the_accept_as_root() {
     let encoded = encoder("node-2", &[]).encode(&fixtures::server_side());
-    let (_, accept) = only(&encoded, span::ACCEPT);
+    let (_, accept) = only(&encoded, span::TCP_ACCEPT);
     assert!(accept.parent_span_id.is_empty());
-    let (_, forward) = only(&encoded, span::FORWARD);
+    let (_, forward) = only(&encoded, span::TCP_FORWARD);
     assert_eq!(forward.parent_span_id, accept.span_id, "one root in the trace");
 }
 
@@ -372,7 +374,7 @@ fn a_failed_inbound_attempt_is_told_by_the_forward() {
     described.server = None;
     described.attempt.verdict.outcome = Outcome::Failed;
     let encoded = encoder("node-2", &[]).encode(&described);
-    let (_, forward) = only(&encoded, span::FORWARD);
+    let (_, forward) = only(&encoded, span::TCP_FORWARD);
     assert!(forward.parent_span_id.is_empty());
     assert_eq!(code(&forward), StatusCode::Error as i32);
     assert_has(&forward, &[("synspan.outcome", "failed"), ("error.type", "_OTHER")]);
@@ -387,8 +389,8 @@ fn both_ends_on_one_node_are_parent_and_child() {
     described.attempt.server =
         Some(ServerSocket { cookie: 9, netns: 8, tuple: inside, established: fixtures::at(395) });
     let encoded = encoder("node-1", &[]).encode(&described);
-    let (_, connect) = only(&encoded, span::CONNECT);
-    let (service, accept) = only(&encoded, span::ACCEPT);
+    let (_, connect) = only(&encoded, span::TCP_CONNECT);
+    let (service, accept) = only(&encoded, span::TCP_ACCEPT);
     assert_eq!(service, "account");
     assert_eq!(accept.parent_span_id, connect.span_id);
     assert_eq!(accept.flags, 0x103);
@@ -403,7 +405,7 @@ fn an_answered_later_syn_gets_its_connect_so_that_no_parent_is_missing() {
     described.attempt.answered_trace = Some(TraceId([0x50; 16]));
     let encoded = encoder("node-1", &[]).encode(&described);
     let connects: Vec<Span> =
-        spans(&encoded).into_iter().map(|(_, span)| span).filter(|span| span.name == span::CONNECT).collect();
+        spans(&encoded).into_iter().map(|(_, span)| span).filter(|span| span.name == span::TCP_CONNECT).collect();
     assert_eq!(connects.len(), 2);
     let (first, later) = (&connects[0], &connects[1]);
     assert_eq!(later.trace_id, vec![0x50; 16]);
@@ -432,7 +434,7 @@ fn internal_kind_holds_for_all() {
 fn an_unknown_client_is_called_so_and_its_address_is_no_name() {
     let mut described = fixtures::clean();
     described.client = None;
-    let (service, connect) = only(&encoder("node-1", &[]).encode(&described), span::CONNECT);
+    let (service, connect) = only(&encoder("node-1", &[]).encode(&described), span::TCP_CONNECT);
     assert_eq!(service, "unknown_service");
     assert_has(&connect, &[("network.local.address", "10.244.1.12")]);
 }
@@ -443,7 +445,7 @@ fn long_names_are_cut_on_resources_and_spans() {
     let long = "n".repeat(5_000);
     described.client = Some(fixtures::identity(&[("service.name", &long)]));
     described.executable = Some(Arc::from(long.as_str()));
-    let (service, connect) = only(&encoder("node-1", &[]).encode(&described), span::CONNECT);
+    let (service, connect) = only(&encoder("node-1", &[]).encode(&described), span::TCP_CONNECT);
     assert_eq!(service.len(), 1024);
     assert_eq!(text(&connect.attributes, "process.executable.name").expect("name").len(), 1024);
 }
@@ -454,9 +456,31 @@ fn events_beyond_the_limit_are_counted() {
     let step = described.attempt.steps[0].clone();
     described.attempt.steps = vec![step; MAX_STEPS + 8];
     described.attempt.steps_dropped = 5;
-    let (_, connect) = only(&encoder("node-1", &[]).encode(&described), span::CONNECT);
+    let (_, connect) = only(&encoder("node-1", &[]).encode(&described), span::TCP_CONNECT);
     assert_eq!(connect.events.len(), 32);
     assert_eq!(connect.dropped_events_count, 13);
+}
+
+#[test]
+fn what_is_encoded_is_what_the_registry_says() {
+    let registry = Registry::embedded().expect("the registry");
+    let cases = [
+        fixtures::clean(),
+        fixtures::case(),
+        fixtures::refused(),
+        fixtures::no_response(),
+        fixtures::dropped_in_node(),
+        fixtures::aborted(),
+        fixtures::suspected(),
+        fixtures::server_side(),
+        fixtures::ipv6(),
+    ];
+    for case in cases {
+        let encoder = encoder("node-1", &[]);
+        let mut found = conformance::of_spans(&registry, &encoder.encode(&case));
+        found.extend(conformance::of_logs(&registry, encoder.record(&case, true).as_slice()));
+        assert!(found.is_empty(), "{found:#?}");
+    }
 }
 
 proptest! {

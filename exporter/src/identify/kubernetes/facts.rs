@@ -9,7 +9,7 @@ use super::api::{self, map};
 use super::client::chain;
 use super::text;
 use crate::identify::late::LateFacts;
-use crate::identify::names::{CLOUD_AVAILABILITY_ZONE, CLOUD_REGION, K8S_CLUSTER_NAME, K8S_CLUSTER_UID, K8S_NODE_UID};
+use crate::names::attribute::{CLOUD_AVAILABILITY_ZONE, CLOUD_REGION, K8S_CLUSTER_NAME, K8S_CLUSTER_UID, K8S_NODE_UID};
 
 /// How long to wait before asking again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

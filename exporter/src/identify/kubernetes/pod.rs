@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::api::{self, RESOURCE_ANNOTATION, map};
 use super::owner::{self, Owner};
 use super::{declared, text};
-use crate::identify::names::{
+use crate::names::attribute::{
     CONTAINER_ID, K8S_CONTAINER_NAME, K8S_NAMESPACE_NAME, K8S_POD_NAME, K8S_POD_UID, SERVICE_NAME, SERVICE_NAMESPACE,
 };
 

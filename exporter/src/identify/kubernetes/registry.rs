@@ -13,9 +13,10 @@ use super::cgroup_path::PodPath;
 use super::pod::Pod;
 use super::tenure::{Claim, Held, Tenures};
 use crate::capture::observation::Mono;
-use crate::identify::names::{CONTAINER_ID, K8S_NODE_NAME, K8S_POD_UID, SERVICE_NAME, UNKNOWN_SERVICE};
 use crate::identify::node::Node;
 use crate::identify::{Answer, Identity};
+use crate::names::attribute::{CONTAINER_ID, K8S_NODE_NAME, K8S_POD_UID, SERVICE_NAME};
+use crate::names::service::UNKNOWN_SERVICE;
 
 /// Most pods remembered after they are gone; the oldest go first.
 const MAX_GONE: usize = 512;

@@ -11,9 +11,9 @@ use super::api::{self, map};
 use super::tenure::{Claim, Held, Tenures};
 use super::text;
 use crate::capture::observation::Mono;
-use crate::identify::names::{K8S_NAMESPACE_NAME, K8S_SERVICE_NAME, SERVICE_NAME, SERVICE_NAMESPACE};
 use crate::identify::node::Node;
 use crate::identify::{Answer, End, Identify, Identity};
+use crate::names::attribute::{K8S_NAMESPACE_NAME, K8S_SERVICE_NAME, SERVICE_NAME, SERVICE_NAMESPACE};
 
 /// Most Services remembered after they are gone; the oldest go first.
 const MAX_GONE: usize = 512;
