@@ -6,6 +6,8 @@
 pub mod check;
 pub mod generate;
 pub mod model;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod read;
 pub mod render;
 mod source;

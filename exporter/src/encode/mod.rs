@@ -4,7 +4,6 @@
 //! same [`facts`], so that all signals tell one story.
 
 pub mod attributes;
-pub mod conformance;
 pub mod envelope;
 pub mod events;
 pub mod facts;

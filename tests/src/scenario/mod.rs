@@ -10,5 +10,6 @@ mod lasting;
 pub mod model;
 mod odd;
 mod programs;
+mod records;
 pub mod run;
 mod upkeep;

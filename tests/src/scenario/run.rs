@@ -11,6 +11,7 @@ use super::check;
 use super::judged::Judgement;
 use super::lasting;
 use super::model::{Connect, Scenario, Step};
+use super::records;
 use super::upkeep;
 use crate::bench::kernel::Constant;
 use crate::captures::Captures;
@@ -141,6 +142,7 @@ impl<'a> Run<'a> {
         let mut judgement = check::judge(scenario, &self.attempted, &spans);
         let wrong = &mut judgement.wrong;
         wrong.extend(upkeep::wrong(&scenario.agents, &peaks, &self.agents, self.world.dir()));
+        wrong.extend(records::wrong(&self.agents.kept())?);
         if !wrong.is_empty() {
             wrong.push(format!("spans:\n{}", check::table(&spans)));
             wrong.push(self.story());

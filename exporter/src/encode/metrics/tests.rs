@@ -4,11 +4,10 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, ResourceMetrics};
-use synspan_schema::Registry;
+use synspan_schema::{Registry, otlp};
 
 use super::*;
 use crate::capture::observation::Mono;
-use crate::encode::conformance;
 use crate::encode::ids::SpanId;
 use crate::identify::describe::Described;
 use crate::identify::fixtures;
@@ -104,7 +103,7 @@ fn destinations_beyond_the_limits_have_one_series_and_nothing_is_lost() {
     assert_eq!(total(&all, "synspan.connect.attempts"), 10_000);
     assert!(numbers(&all, "synspan.connect.attempts").len() <= 2 * 51 + 2);
     assert!(meter.overflowed() > 9_000);
-    assert_eq!(conformance::of_metrics(&Registry::embedded().expect("the registry"), &all), Vec::<String>::new());
+    assert_eq!(otlp::of_metrics(&Registry::embedded().expect("the registry"), &all), Vec::<String>::new());
     let flagged = |point: &&NumberDataPoint| point.attributes.iter().any(|kv| kv.key == "otel.metric.overflow");
     assert!(numbers(&all, "synspan.connect.attempts").iter().any(flagged));
 }
@@ -172,7 +171,7 @@ fn flows_are_counted_on_the_destination_of_their_attempt() {
     meter.flow(&client, described.peer.as_ref(), to, moved);
     assert_eq!(meter.pairs.len(), 1);
     let all = meter.collect(at(60).0, at(60).1);
-    assert_eq!(conformance::of_metrics(&Registry::embedded().expect("the registry"), &all), Vec::<String>::new());
+    assert_eq!(otlp::of_metrics(&Registry::embedded().expect("the registry"), &all), Vec::<String>::new());
     assert_eq!(total(&all, "synspan.flow.io"), 12);
     assert_eq!(of(&all, "synspan.flow.rtt").count(), 1);
 }

@@ -1,6 +1,7 @@
-//! What is encoded, checked against the registry of telemetry. For tests, of this crate and of the lab: everything that
-//! leaves the agent in a scenario is checked by it.
+//! OTLP checked against the registry. For tests, of the encoders and of the lab: everything that leaves an agent in a
+//! scenario is checked by it.
 
+use crate::{Data, Registry, Value};
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Proto;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
@@ -8,7 +9,6 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, metric};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
-use synspan_schema::{Data, Registry, Value};
 
 /// OTLP's attributes as the registry takes them.
 fn values(attributes: &[KeyValue]) -> Vec<(String, Value)> {
