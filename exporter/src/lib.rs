@@ -15,4 +15,5 @@ pub mod encode;
 pub mod health;
 pub mod identify;
 pub mod names;
+pub mod own;
 pub mod track;

@@ -346,7 +346,7 @@ pub mod attribute {
     pub const SYNSPAN_SNAT_PORTS_LIMIT: &str = "synspan.snat.ports.limit";
     /// Source ports in use towards the destination.
     pub const SYNSPAN_SNAT_PORTS_USED: &str = "synspan.snat.ports.used";
-    /// How a request failed: the gRPC code by its name.
+    /// How a request failed: the gRPC code by its name, or `NO_ANSWER`.
     pub const SYNSPAN_STATUS: &str = "synspan.status";
     /// Attempts in the interval with neither span nor record of their own.
     pub const SYNSPAN_SUMMARY_ATTEMPTS: &str = "synspan.summary.attempts";
@@ -364,6 +364,8 @@ pub mod attribute {
     pub const SYNSPAN_TCP_ACK: &str = "synspan.tcp.ack";
     /// Sequence number of a segment of a connection that has ended.
     pub const SYNSPAN_TCP_SEQ: &str = "synspan.tcp.seq";
+    /// A thread of the agent.
+    pub const SYNSPAN_THREAD: &str = "synspan.thread";
     /// False where the trace id does not survive NAT beyond this node.
     pub const SYNSPAN_TRACE_SURVIVES_NAT: &str = "synspan.trace.survives_nat";
     /// The client's address after NAT.
@@ -515,9 +517,31 @@ pub mod metric {
     pub const SYNSPAN_CHECK: Metric =
         Metric { name: "synspan.check", unit: "{check}", description: "A test of `synspan check --send`." };
 
-    /// Observations taken in.
-    pub const SYNSPAN_AGENT_OBSERVATIONS: Metric =
-        Metric { name: "synspan.agent.observations", unit: "{observation}", description: "Observations taken in." };
+    /// Time since the agent's start.
+    pub const SYNSPAN_AGENT_UPTIME: Metric =
+        Metric { name: "synspan.agent.uptime", unit: "s", description: "Time since the agent's start." };
+
+    /// 1 where /livez says 200, else 0.
+    pub const SYNSPAN_AGENT_LIVE: Metric =
+        Metric { name: "synspan.agent.live", unit: "{agent}", description: "1 where /livez says 200, else 0." };
+
+    /// 1 where /readyz says 200, else 0.
+    pub const SYNSPAN_AGENT_READY: Metric =
+        Metric { name: "synspan.agent.ready", unit: "{agent}", description: "1 where /readyz says 200, else 0." };
+
+    /// Time since a thread last went on; above 30 it is stuck.
+    pub const SYNSPAN_AGENT_THREAD_IDLE: Metric = Metric {
+        name: "synspan.agent.thread.idle",
+        unit: "s",
+        description: "Time since a thread last went on; above 30 it is stuck.",
+    };
+
+    /// Observations taken in, by where they were made.
+    pub const SYNSPAN_AGENT_OBSERVATIONS: Metric = Metric {
+        name: "synspan.agent.observations",
+        unit: "{observation}",
+        description: "Observations taken in, by where they were made.",
+    };
 
     /// Observations lost because a ring buffer was full.
     pub const SYNSPAN_AGENT_LOST_OBSERVATIONS: Metric = Metric {
@@ -526,9 +550,87 @@ pub mod metric {
         description: "Observations lost because a ring buffer was full.",
     };
 
+    /// Hooks attached: a side of an interface each.
+    pub const SYNSPAN_AGENT_HOOKS_ATTACHED: Metric = Metric {
+        name: "synspan.agent.hooks.attached",
+        unit: "{hook}",
+        description: "Hooks attached: a side of an interface each.",
+    };
+
+    /// Hooks that could not be attached.
+    pub const SYNSPAN_AGENT_HOOKS_BLIND: Metric =
+        Metric { name: "synspan.agent.hooks.blind", unit: "{hook}", description: "Hooks that could not be attached." };
+
+    /// Pods with an interface of which a side is not watched.
+    pub const SYNSPAN_AGENT_PODS_BLIND: Metric = Metric {
+        name: "synspan.agent.pods.blind",
+        unit: "{pod}",
+        description: "Pods with an interface of which a side is not watched.",
+    };
+
+    /// Dropped segments beyond the budget for telling of them.
+    pub const SYNSPAN_AGENT_CAPTURE_DROPS_UNTOLD: Metric = Metric {
+        name: "synspan.agent.capture.drops_untold",
+        unit: "{segment}",
+        description: "Dropped segments beyond the budget for telling of them.",
+    };
+
+    /// SYNs from outside that were summed and not told one by one.
+    pub const SYNSPAN_AGENT_CAPTURE_SUMMED_SYNS: Metric = Metric {
+        name: "synspan.agent.capture.summed_syns",
+        unit: "{segment}",
+        description: "SYNs from outside that were summed and not told one by one.",
+    };
+
+    /// Summed SYNs whose listener is not known.
+    pub const SYNSPAN_AGENT_CAPTURE_SUMMED_UNPLACED_SYNS: Metric = Metric {
+        name: "synspan.agent.capture.summed_unplaced_syns",
+        unit: "{segment}",
+        description: "Summed SYNs whose listener is not known.",
+    };
+
+    /// Pending SYNs whose slot another took.
+    pub const SYNSPAN_AGENT_CAPTURE_PENDING_OVERWRITTEN: Metric = Metric {
+        name: "synspan.agent.capture.pending_overwritten",
+        unit: "{segment}",
+        description: "Pending SYNs whose slot another took.",
+    };
+
+    /// Segments whose headers could not be read.
+    pub const SYNSPAN_AGENT_CAPTURE_UNREADABLE_SEGMENTS: Metric = Metric {
+        name: "synspan.agent.capture.unreadable_segments",
+        unit: "{segment}",
+        description: "Segments whose headers could not be read.",
+    };
+
+    /// Records that made no sense.
+    pub const SYNSPAN_AGENT_CAPTURE_UNDECODABLE_RECORDS: Metric = Metric {
+        name: "synspan.agent.capture.undecodable_records",
+        unit: "{record}",
+        description: "Records that made no sense.",
+    };
+
+    /// Questions to the kernel that found no room.
+    pub const SYNSPAN_AGENT_CAPTURE_UNASKED_QUESTIONS: Metric = Metric {
+        name: "synspan.agent.capture.unasked_questions",
+        unit: "{question}",
+        description: "Questions to the kernel that found no room.",
+    };
+
+    /// Sockets whose flags another program had overwritten.
+    pub const SYNSPAN_AGENT_CAPTURE_FLAGS_REASSERTED: Metric = Metric {
+        name: "synspan.agent.capture.flags_reasserted",
+        unit: "{socket}",
+        description: "Sockets whose flags another program had overwritten.",
+    };
+
     /// Attempts open now.
     pub const SYNSPAN_AGENT_ATTEMPTS_OPEN: Metric =
         Metric { name: "synspan.agent.attempts.open", unit: "{attempt}", description: "Attempts open now." };
+
+    /// Attempts finished.
+    pub const SYNSPAN_AGENT_ATTEMPTS_FINISHED: Metric =
+        Metric { name: "synspan.agent.attempts.finished", unit: "{attempt}", description: "Attempts finished." };
 
     /// Attempts whose outcome is unseen because too many were open.
     pub const SYNSPAN_AGENT_ATTEMPTS_EVICTED: Metric = Metric {
@@ -562,6 +664,13 @@ pub mod metric {
         description: "Tenancies forgotten before the reuse window had passed.",
     };
 
+    /// Established connections whose wire tuple had another tenant within the reuse window.
+    pub const SYNSPAN_AGENT_LEDGER_REUSES: Metric = Metric {
+        name: "synspan.agent.ledger.reuses",
+        unit: "{reuse}",
+        description: "Established connections whose wire tuple had another tenant within the reuse window.",
+    };
+
     /// How far back the ledger reaches.
     pub const SYNSPAN_AGENT_LEDGER_HORIZON: Metric =
         Metric { name: "synspan.agent.ledger.horizon", unit: "s", description: "How far back the ledger reaches." };
@@ -577,58 +686,11 @@ pub mod metric {
         description: "Findings dropped because telemetry could not keep up.",
     };
 
-    /// Records in the queue now.
-    pub const SYNSPAN_AGENT_EXPORTER_QUEUE_RECORDS: Metric = Metric {
-        name: "synspan.agent.exporter.queue.records",
-        unit: "{record}",
-        description: "Records in the queue now.",
-    };
-
-    /// Records taken by the backend.
-    pub const SYNSPAN_AGENT_EXPORTER_SENT_RECORDS: Metric = Metric {
-        name: "synspan.agent.exporter.sent.records",
-        unit: "{record}",
-        description: "Records taken by the backend.",
-    };
-
-    /// Records dropped.
-    pub const SYNSPAN_AGENT_EXPORTER_DROPPED_RECORDS: Metric =
-        Metric { name: "synspan.agent.exporter.dropped.records", unit: "{record}", description: "Records dropped." };
-
-    /// Requests taken by the backend.
-    pub const SYNSPAN_AGENT_EXPORTER_REQUESTS: Metric = Metric {
-        name: "synspan.agent.exporter.requests",
-        unit: "{request}",
-        description: "Requests taken by the backend.",
-    };
-
-    /// Requests that failed, each try.
-    pub const SYNSPAN_AGENT_EXPORTER_FAILURES: Metric = Metric {
-        name: "synspan.agent.exporter.failures",
-        unit: "{request}",
-        description: "Requests that failed, each try.",
-    };
-
-    /// Pods whose interface is not watched.
-    pub const SYNSPAN_AGENT_PODS_BLIND: Metric =
-        Metric { name: "synspan.agent.pods.blind", unit: "{pod}", description: "Pods whose interface is not watched." };
-
-    /// Hooks that could not be attached.
-    pub const SYNSPAN_AGENT_HOOKS_BLIND: Metric =
-        Metric { name: "synspan.agent.hooks.blind", unit: "{hook}", description: "Hooks that could not be attached." };
-
-    /// Time since the API server was last heard.
-    pub const SYNSPAN_AGENT_IDENTITY_AGE: Metric = Metric {
-        name: "synspan.agent.identity.age",
-        unit: "s",
-        description: "Time since the API server was last heard.",
-    };
-
-    /// Ends of connections that went out with no name.
+    /// Ends of connections on this node that went out with no name, or with less than there would be.
     pub const SYNSPAN_AGENT_NAMES_MISSING: Metric = Metric {
         name: "synspan.agent.names.missing",
         unit: "{end}",
-        description: "Ends of connections that went out with no name.",
+        description: "Ends of connections on this node that went out with no name, or with less than there would be.",
     };
 
     /// Measurements that went to an overflow series.
@@ -638,9 +700,142 @@ pub mod metric {
         description: "Measurements that went to an overflow series.",
     };
 
-    /// Time since the agent's start.
-    pub const SYNSPAN_AGENT_UPTIME: Metric =
-        Metric { name: "synspan.agent.uptime", unit: "s", description: "Time since the agent's start." };
+    /// Time since the API server was last heard: the age of what is known of pods.
+    pub const SYNSPAN_AGENT_IDENTITY_AGE: Metric = Metric {
+        name: "synspan.agent.identity.age",
+        unit: "s",
+        description: "Time since the API server was last heard: the age of what is known of pods.",
+    };
+
+    /// 1 where this node's pods were listed once, else 0.
+    pub const SYNSPAN_AGENT_KUBERNETES_SYNCED: Metric = Metric {
+        name: "synspan.agent.kubernetes.synced",
+        unit: "{agent}",
+        description: "1 where this node's pods were listed once, else 0.",
+    };
+
+    /// For how long the API server has not answered, or has refused; 0 while all is well.
+    pub const SYNSPAN_AGENT_KUBERNETES_AWAY: Metric = Metric {
+        name: "synspan.agent.kubernetes.away",
+        unit: "s",
+        description: "For how long the API server has not answered, or has refused; 0 while all is well.",
+    };
+
+    /// Requests to the API server.
+    pub const SYNSPAN_AGENT_KUBERNETES_REQUESTS: Metric = Metric {
+        name: "synspan.agent.kubernetes.requests",
+        unit: "{request}",
+        description: "Requests to the API server.",
+    };
+
+    /// Complete lists of pods received.
+    pub const SYNSPAN_AGENT_KUBERNETES_LISTS: Metric = Metric {
+        name: "synspan.agent.kubernetes.lists",
+        unit: "{list}",
+        description: "Complete lists of pods received.",
+    };
+
+    /// Pods of this node that are known.
+    pub const SYNSPAN_AGENT_KUBERNETES_PODS: Metric = Metric {
+        name: "synspan.agent.kubernetes.pods",
+        unit: "{pod}",
+        description: "Pods of this node that are known.",
+    };
+
+    /// About how much memory all that is known takes.
+    pub const SYNSPAN_AGENT_KUBERNETES_PODS_SIZE: Metric = Metric {
+        name: "synspan.agent.kubernetes.pods.size",
+        unit: "By",
+        description: "About how much memory all that is known takes.",
+    };
+
+    /// Times that two pods claimed one address.
+    pub const SYNSPAN_AGENT_KUBERNETES_ADDRESS_CONFLICTS: Metric = Metric {
+        name: "synspan.agent.kubernetes.address_conflicts",
+        unit: "{conflict}",
+        description: "Times that two pods claimed one address.",
+    };
+
+    /// Events older than what was known, left out.
+    pub const SYNSPAN_AGENT_KUBERNETES_OUT_OF_ORDER_EVENTS: Metric = Metric {
+        name: "synspan.agent.kubernetes.out_of_order_events",
+        unit: "{event}",
+        description: "Events older than what was known, left out.",
+    };
+
+    /// Ends whose address may have been another pod's, left nameless.
+    pub const SYNSPAN_AGENT_KUBERNETES_DOUBTFUL_ENDS: Metric = Metric {
+        name: "synspan.agent.kubernetes.doubtful_ends",
+        unit: "{end}",
+        description: "Ends whose address may have been another pod's, left nameless.",
+    };
+
+    /// Records offered to an exporter.
+    pub const SYNSPAN_AGENT_EXPORTER_OFFERED_RECORDS: Metric = Metric {
+        name: "synspan.agent.exporter.offered.records",
+        unit: "{record}",
+        description: "Records offered to an exporter.",
+    };
+
+    /// Records taken by the backend.
+    pub const SYNSPAN_AGENT_EXPORTER_SENT_RECORDS: Metric = Metric {
+        name: "synspan.agent.exporter.sent.records",
+        unit: "{record}",
+        description: "Records taken by the backend.",
+    };
+
+    /// Records dropped, by reason.
+    pub const SYNSPAN_AGENT_EXPORTER_DROPPED_RECORDS: Metric = Metric {
+        name: "synspan.agent.exporter.dropped.records",
+        unit: "{record}",
+        description: "Records dropped, by reason.",
+    };
+
+    /// Requests taken by the backend.
+    pub const SYNSPAN_AGENT_EXPORTER_REQUESTS: Metric = Metric {
+        name: "synspan.agent.exporter.requests",
+        unit: "{request}",
+        description: "Requests taken by the backend.",
+    };
+
+    /// Bytes of the requests taken, before compression.
+    pub const SYNSPAN_AGENT_EXPORTER_SENT_SIZE: Metric = Metric {
+        name: "synspan.agent.exporter.sent.size",
+        unit: "By",
+        description: "Bytes of the requests taken, before compression.",
+    };
+
+    /// Requests that failed, each try, by status.
+    pub const SYNSPAN_AGENT_EXPORTER_FAILURES: Metric = Metric {
+        name: "synspan.agent.exporter.failures",
+        unit: "{request}",
+        description: "Requests that failed, each try, by status.",
+    };
+
+    /// For how long every request has failed; 0 while all is well.
+    pub const SYNSPAN_AGENT_EXPORTER_FAILING: Metric = Metric {
+        name: "synspan.agent.exporter.failing",
+        unit: "s",
+        description: "For how long every request has failed; 0 while all is well.",
+    };
+
+    /// Records that wait.
+    pub const SYNSPAN_AGENT_EXPORTER_QUEUE_RECORDS: Metric =
+        Metric { name: "synspan.agent.exporter.queue.records", unit: "{record}", description: "Records that wait." };
+
+    /// Bytes of the records that wait.
+    pub const SYNSPAN_AGENT_EXPORTER_QUEUE_SIZE: Metric = Metric {
+        name: "synspan.agent.exporter.queue.size",
+        unit: "By",
+        description: "Bytes of the records that wait.",
+    };
+
+    /// Records on their way.
+    pub const SYNSPAN_AGENT_EXPORTER_IN_FLIGHT_RECORDS: Metric = Metric {
+        name: "synspan.agent.exporter.in_flight.records",
+        unit: "{record}",
+        description: "Records on their way.",
+    };
 
     /// CPU time of the agent.
     pub const PROCESS_CPU_TIME: Metric =
@@ -925,8 +1120,6 @@ pub mod value {
         pub const SIDECAR: &str = "sidecar";
         /// The agent's own export.
         pub const OWN_EXPORT: &str = "own_export";
-        /// Excluded by the configuration.
-        pub const EXCLUDED: &str = "excluded";
     }
 
     /// Values of `synspan.responsible`.
@@ -969,5 +1162,13 @@ pub mod value {
         pub const LOGS: &str = "logs";
         /// Metrics.
         pub const METRICS: &str = "metrics";
+    }
+
+    /// Values of `synspan.thread`.
+    pub mod thread {
+        /// Takes in what the kernel tells.
+        pub const CAPTURE: &str = "capture";
+        /// Names, encodes and hands over what was found.
+        pub const TELEMETRY: &str = "telemetry";
     }
 }

@@ -10,6 +10,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 
+/// The resource of synspan's own telemetry.
+const AGENT: &str = "synspan.agent";
+
 /// OTLP's attributes as the registry takes them.
 fn values(attributes: &[KeyValue]) -> Vec<(String, Value)> {
     let value = |pair: &KeyValue| match pair.value.as_ref().and_then(|any| any.value.as_ref()) {
@@ -71,7 +74,13 @@ pub fn of_logs(registry: &Registry, groups: &[ResourceLogs]) -> Vec<String> {
     let mut found = Vec::new();
     for group in groups {
         found.extend(of_resource(registry, group.resource.as_ref()));
+        let attributes = group.resource.as_ref().map(|resource| values(&resource.attributes)).unwrap_or_default();
+        let own = registry.resource_of(&attributes).is_some_and(|kind| kind.name == AGENT);
         for record in group.scope_logs.iter().flat_map(|scope| &scope.log_records) {
+            // A line of the agent's own log: no event, and with what its place in the program has to say.
+            if own && record.event_name.is_empty() && record.body.is_some() {
+                continue;
+            }
             found.extend(registry.check_log(&record.event_name, &values(&record.attributes)));
         }
     }

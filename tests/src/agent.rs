@@ -113,7 +113,10 @@ pub fn config(world: &World, node: &str, sink: Sink) -> Result<Value> {
     };
     let mut config = json!({
         "exporters": exporters,
-        "service": {"pipelines": pipelines},
+        "service": {
+            "pipelines": pipelines,
+            "telemetry": {"logs": {"exporters": all}, "metrics": {"exporters": all}},
+        },
         "capture": {"cgroup": world.node_cgroup(node)?},
         "tracking": {"covered": covered, "settle": "100ms"},
         // Whatever is attempted is to be seen.

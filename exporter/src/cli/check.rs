@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::exporters::{otlp_options, signals};
-use crate::config::{Config, Env, Exporter, ExporterKind, Loaded, OWN_TELEMETRY_NOT_SENT, OtlpExporter};
+use crate::config::{Config, Env, Exporter, ExporterKind, Loaded, OtlpExporter};
 use crate::deliver::{Answer, GrpcSender, Signal, request};
 
 /// Arguments of `synspan check`.
@@ -132,12 +132,10 @@ fn destinations(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     destination(out, "metrics", &sent(&pipelines.metrics), Some(config.metrics.interval))?;
     let own = &config.own_telemetry;
     let mut logs = vec!["standard error"];
-    logs.extend(sent(&own.log_exporters));
+    logs.extend(own.log_exporters.iter().map(String::as_str));
     destination(out, "synspan's own logs", &logs, None)?;
-    destination(out, "synspan's own metrics", &sent(&own.metric_exporters), Some(own.metric_interval))?;
-    if own.is_sent() {
-        writeln!(out, "warning: service.telemetry: {OWN_TELEMETRY_NOT_SENT}")?;
-    }
+    let metrics: Vec<&str> = own.metric_exporters.iter().map(String::as_str).collect();
+    destination(out, "synspan's own metrics", &metrics, Some(own.metric_interval))?;
     Ok(())
 }
 

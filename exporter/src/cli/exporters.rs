@@ -5,6 +5,7 @@ use crate::deliver::{
     Capacity, Compression, ExporterOptions, GrpcOptions, MAX_REQUEST, Options, Pem, QueueOptions, RetryOptions, Signal,
     TlsOptions,
 };
+use crate::own::Target;
 
 /// Where the configuration counts records, a request goes out at this many bytes too...
 const ENOUGH: usize = 512 << 10;
@@ -21,6 +22,15 @@ pub fn delivery_options(config: &Config) -> Options {
         })
         .collect();
     Options { memory_limit: usize::try_from(config.delivery.memory_limit).unwrap_or(usize::MAX), exporters }
+}
+
+/// Where synspan's own telemetry goes, to these exporters of the configuration.
+pub fn own_targets(config: &Config, ids: &[String]) -> Vec<Target> {
+    let target = |exporter: &config::Exporter| match &exporter.kind {
+        ExporterKind::Otlp(otlp) => Target::Otlp(exporter.id.clone(), Box::new(grpc(otlp))),
+        ExporterKind::Debug(_) => Target::Console,
+    };
+    config.named(ids).map(target).collect()
 }
 
 /// The signals whose pipelines name an exporter.

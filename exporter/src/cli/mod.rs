@@ -23,10 +23,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[cfg(target_os = "linux")]
 use crate::capture::probe;
 use crate::config::{Config, LogLevel, ProcessEnv};
+use crate::own;
 
 /// It worked.
 pub const OK: u8 = 0;
@@ -104,14 +108,8 @@ impl Cli {
         match self.command {
             #[cfg(feature = "live")]
             Command::Run(args) => with_config(args.config.as_deref(), |config| {
-                log(config.log_level);
-                match run::run(config, &args) {
-                    Ok(()) => OK,
-                    Err(error) => {
-                        tracing::error!("{error}");
-                        FAILED
-                    }
-                }
+                let log = log(config.log_level);
+                if run::run(config, &args, &log) { OK } else { FAILED }
             }),
             Command::Attempts(args) => with_config(args.which.config.as_deref(), |config| {
                 asked(|output| ask::attempts::run(&args, config, output))
@@ -213,19 +211,22 @@ fn printed(result: io::Result<bool>) -> u8 {
     }
 }
 
-/// Logs to standard error, by RUST_LOG if it is set, else by the configuration.
-fn log(level: LogLevel) {
+/// Logs to standard error, by RUST_LOG if it is set, else by the configuration. Of what is logged the agent's own lines
+/// can be sent to exporters too, by the handle.
+fn log(level: LogLevel) -> own::log::Handle {
     // At each try kube says anew what the watch says once.
     let quiet = match level {
         LogLevel::Debug | LogLevel::Trace => "",
-        _ => ",kube_client=off,kube_runtime=off",
+        _ => ",kube_client=off,kube_runtime=off,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{}{quiet}", level.as_str())));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
-        .init();
+        .with_filter(filter.and(filter_fn(|callsite| callsite.name() != own::SAID_AT_EACH_TRY)));
+    let (sent, handle) = own::log::layer(level);
+    tracing_subscriber::registry().with(sent).with(lines).init();
+    handle
 }

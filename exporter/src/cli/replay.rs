@@ -88,7 +88,7 @@ pub fn main(args: &Args) -> u8 {
             }
         },
     };
-    super::log(config.log_level);
+    let _ = super::log(config.log_level);
     match replay(args, &config) {
         Ok(Ending::Whole) => OK,
         Ok(Ending::Damaged) => WRONG,

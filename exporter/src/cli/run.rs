@@ -3,10 +3,12 @@
 mod machine;
 mod names;
 mod overview;
+mod own_telemetry;
 mod priority;
 mod signals;
 mod sink;
 mod telemetry;
+mod usage;
 mod waiting;
 
 use std::io;
@@ -27,9 +29,11 @@ use crate::capture::live::{Can, Capture, Features};
 use crate::config::Config;
 use crate::deliver::{Delivery, StartError as DeliveryError};
 use crate::health::server as health;
+use crate::own;
 use crate::track::Tracker;
 
 use overview::{Naming, Overview, Parts, Signs};
+use own_telemetry::Own;
 use sink::{Tally, TrackerSink};
 use telemetry::Telemetry;
 
@@ -63,23 +67,46 @@ pub enum Error {
     /// The Kubernetes API.
     #[error("{0}")]
     Kubernetes(#[from] crate::identify::kubernetes::client::Error),
+    /// synspan's own telemetry.
+    #[error("service.telemetry: {0}")]
+    Own(String),
     /// The runtime, a thread or a signal.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, then sends what is pending.
-///
-/// # Errors
-///
-/// Where capture or an exporter cannot start. A backend that cannot be reached is no error.
-pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
+/// Runs until SIGTERM or SIGINT, then sends what is pending. `log` is where what is logged can be sent to exporters. True
+/// if it ended as it was told to; where it cannot run, the log says why. A backend that cannot be reached is no reason.
+pub fn run(config: &Config, args: &Args, log: &own::log::Handle) -> bool {
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("synspan-export")
         .on_thread_start(priority::after_the_workloads)
         .enable_all()
-        .build()?;
+        .build();
+    let mut own = None;
+    let ended = match &runtime {
+        Ok(runtime) => agent(config, args, runtime, log, &mut own),
+        Err(error) => Err(Error::System(io::Error::new(error.kind(), error.to_string()))),
+    };
+    if let Err(error) = &ended {
+        tracing::error!("{error}");
+    }
+    // Last of all, so that the reason goes out too.
+    if let Some(own) = own {
+        own.shutdown();
+    }
+    ended.is_ok()
+}
+
+/// The agent, from its start to its end. What it tells of itself is left in `own`.
+fn agent(
+    config: &Config,
+    args: &Args,
+    runtime: &Runtime,
+    log: &own::log::Handle,
+    own: &mut Option<Own>,
+) -> Result<(), Error> {
     // Before anything is attached, so that a signal that comes early ends cleanly too.
     let (mut terminate, mut interrupt) = runtime
         .block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) })?;
@@ -88,7 +115,8 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
     let (sender, receiver) = mpsc::sync_channel(BATCHES);
     let recent = Arc::new(Recent::default());
     let machine = machine::Machine::here();
-    let (names, named) = names::start(config, machine.host_netns(), &runtime)?;
+    let (names, named) = names::start(config, machine.host_netns(), runtime)?;
+    let own = own.insert(Own::start(config, &names.node, log, runtime)?);
     let signs = Signs::new();
     let pods = names.registry.clone();
     let telemetry = Telemetry::new(config, args.all, delivery.clone(), recent.clone(), names);
@@ -107,7 +135,6 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
         TrackerSink::new(tracker, sender, dropped.clone(), tally.clone(), asked, heartbeat)
     })?;
     announce(&features);
-    announce_own(config);
     let overview = Arc::new(Overview::new(Parts {
         config,
         started: machine.now,
@@ -118,9 +145,11 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
         dropped: dropped.clone(),
         naming,
         delivery: delivery.clone(),
+        untold: untold.clone(),
     }));
+    own.measure(config, overview.clone(), runtime)?;
     // Only now: where capture cannot start, because another agent runs, that one's socket stays as it is.
-    let answering = answer(config, Sources { recent, lookups, health: overview.clone() }, &runtime);
+    let answering = answer(config, Sources { recent, lookups, health: overview.clone() }, runtime);
     let listening = config.agent.health.endpoint.map(|endpoint| {
         let options = health::Options { endpoint, metrics: config.agent.health.metrics };
         health::Server::start(options, overview, runtime.handle())
@@ -149,7 +178,7 @@ pub fn run(config: &Config, args: &Args) -> Result<(), Error> {
     if telemetry.join().is_err() {
         tracing::error!("the telemetry thread panicked");
     }
-    finish(&runtime, &delivery);
+    finish(runtime, &delivery);
     let counted = serde_json::json!({
         "capture": {
             "lost": counters.read().lost,
@@ -208,13 +237,6 @@ fn announce(features: &Features) {
     }
     announce_questions(&features.can);
     capabilities::silent_losses().iter().for_each(|lost| tracing::warn!("{lost}"));
-}
-
-/// Says what the configuration asks for and is not done.
-fn announce_own(config: &Config) {
-    if config.own_telemetry.is_sent() {
-        tracing::warn!("service.telemetry: {}", crate::config::OWN_TELEMETRY_NOT_SENT);
-    }
 }
 
 /// Says what cannot be asked of the kernel, and what is lost by it.

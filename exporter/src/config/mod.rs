@@ -35,9 +35,9 @@ pub use error::{ConfigError, Problem};
 pub use model::{
     AddressPrivacy, Agent, AgentHealth, Attach, Budget, Capture, Color, Compression, Config, ConnectLogs,
     DebugExporter, Delivery, Enabled, Endpoint, Exporter, ExporterKind, Flows, HistogramKind, IdKey, Identity,
-    Interfaces, Keepalive, Kubernetes, LogLevel, Logs, Metrics, NamedDestination, OWN_TELEMETRY_NOT_SENT, OtlpExporter,
-    OwnTelemetry, OwnerPrivacy, Pem, Pipelines, Privacy, QueueBatch, Quiet, Retry, Sampling, Secret, SecretKey,
-    SendingQueue, Sizer, SpanKind, StaticIdentity, Temporality, Tls, TlsVersion, Tracking,
+    Interfaces, Keepalive, Kubernetes, LogLevel, Logs, Metrics, NamedDestination, OtlpExporter, OwnTelemetry,
+    OwnerPrivacy, Pem, Pipelines, Privacy, QueueBatch, Quiet, Retry, Sampling, Secret, SecretKey, SendingQueue, Sizer,
+    SpanKind, StaticIdentity, Temporality, Tls, TlsVersion, Tracking,
 };
 
 /// A duration as the file has them: `300ms`, `10m`.
@@ -125,6 +125,7 @@ fn finish(
     }
     standard.metrics(&mut config, given);
     standard.resource(&mut config);
+    standard.own_name(&mut config);
     problems.append(&mut standard.problems);
     warnings.append(&mut standard.warnings);
     let by_line = |problem: &Problem| problem.line.unwrap_or(usize::MAX);

@@ -11,8 +11,8 @@ pub use super::otlp_model::{
     Compression, Endpoint, Keepalive, OtlpExporter, Pem, QueueBatch, Retry, SendingQueue, Sizer, Tls, TlsVersion,
 };
 pub use super::signals_model::{
-    AddressPrivacy, Budget, ConnectLogs, Flows, HistogramKind, Logs, Metrics, NamedDestination, OWN_TELEMETRY_NOT_SENT,
-    OwnTelemetry, OwnerPrivacy, Pipelines, Privacy, Quiet, Sampling, Temporality,
+    AddressPrivacy, Budget, ConnectLogs, Flows, HistogramKind, Logs, Metrics, NamedDestination, OwnTelemetry,
+    OwnerPrivacy, Pipelines, Privacy, Quiet, Sampling, Temporality,
 };
 
 /// Everything that is configured. [`Config::default`] is what holds with no file and no environment.

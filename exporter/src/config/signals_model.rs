@@ -33,8 +33,7 @@ impl Pipelines {
     }
 }
 
-/// `service.telemetry`, besides the level: where synspan's telemetry of itself goes. Ids are of OTLP exporters,
-/// each once.
+/// `service.telemetry`, besides the level: where synspan's telemetry of itself goes. Ids are of exporters, each once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OwnTelemetry {
     /// `logs.exporters`: where its log goes besides standard error.
@@ -43,22 +42,18 @@ pub struct OwnTelemetry {
     pub metric_exporters: Vec<String>,
     /// `metrics.interval`: from one export to the next, at least 1 s.
     pub metric_interval: Duration,
-}
-
-/// What is to be said where exporters are named for it.
-pub const OWN_TELEMETRY_NOT_SENT: &str =
-    "this version sends nothing of its own yet: its log is on standard error, its metrics are at agent.health.endpoint";
-
-impl OwnTelemetry {
-    /// Whether any of it is to be sent anywhere.
-    pub fn is_sent(&self) -> bool {
-        !self.log_exporters.is_empty() || !self.metric_exporters.is_empty()
-    }
+    /// OTEL_SERVICE_NAME: what it is called, in place of `synspan`.
+    pub service_name: Option<String>,
 }
 
 impl Default for OwnTelemetry {
     fn default() -> Self {
-        Self { log_exporters: Vec::new(), metric_exporters: Vec::new(), metric_interval: Duration::from_secs(60) }
+        Self {
+            log_exporters: Vec::new(),
+            metric_exporters: Vec::new(),
+            metric_interval: Duration::from_secs(60),
+            service_name: None,
+        }
     }
 }
 

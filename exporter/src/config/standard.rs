@@ -190,6 +190,11 @@ impl<'e> Standard<'e> {
         config.resource_attributes = attributes.into_iter().collect();
     }
 
+    /// Sets what synspan itself is called.
+    pub fn own_name(&mut self, config: &mut Config) {
+        config.own_telemetry.service_name = self.env.var("OTEL_SERVICE_NAME").filter(|name| !name.trim().is_empty());
+    }
+
     fn otlp(&mut self, signal: &str) -> Option<OtlpExporter> {
         let (name, text) = self.setting(signal, "ENDPOINT").unwrap_or_else(|| (String::new(), LOCAL.to_owned()));
         let (host, port, tls) = self.parse(&name, endpoint_parts, &text)?;

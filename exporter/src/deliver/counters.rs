@@ -74,6 +74,8 @@ pub struct Counters {
     pub bytes: u64,
     /// Requests that failed, each try.
     pub failures: u64,
+    /// Those of them by status, as they first came.
+    pub failures_by: Vec<(&'static str, u64)>,
     /// Failed requests whose records went back into the queue.
     pub retries: u64,
     /// Records dropped, in the order of [`DropReason::ALL`].
@@ -118,6 +120,15 @@ impl Counters {
         self.health_changes += u64::from(changed);
         self.health = health;
         changed
+    }
+
+    /// Notes a request that failed.
+    pub(super) fn fail(&mut self, status: &'static str) {
+        self.failures += 1;
+        match self.failures_by.iter_mut().find(|(known, _)| *known == status) {
+            Some((_, count)) => *count += 1,
+            None => self.failures_by.push((status, 1)),
+        }
     }
 
     pub(super) fn drop(&mut self, reason: DropReason, records: usize) {

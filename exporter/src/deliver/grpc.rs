@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
@@ -26,7 +27,7 @@ use super::tls::{TlsSource, server_name};
 pub struct GrpcSender {
     client: tonic::client::Grpc<Channel>,
     headers: Arc<MetadataMap>,
-    timeout: std::time::Duration,
+    timeout: Duration,
 }
 
 impl GrpcSender {
@@ -35,30 +36,7 @@ impl GrpcSender {
     /// # Errors
     /// What in the options cannot be used: a certificate file, a header, a name.
     pub fn new(options: &GrpcOptions) -> Result<Self, String> {
-        let tls = match &options.tls {
-            Some(tls) => Some((Arc::new(TlsSource::new(tls.clone())?), server_name(tls, &options.host)?)),
-            None => None,
-        };
-        let connector =
-            Connector { host: options.host.as_str().into(), port: options.port, timeout: options.timeout, tls };
-        let address = options.address();
-        let authority = options.authority.as_deref().unwrap_or(&address);
-        let scheme = if options.tls.is_some() { "https" } else { "http" };
-        let origin = format!("{scheme}://{authority}")
-            .parse()
-            .map_err(|error| format!("{authority} is no authority: {error}"))?;
-        // The scheme here is not that of the requests: it only keeps tonic from adding TLS of its own.
-        let agent =
-            options.user_agent.clone().unwrap_or_else(|| concat!("synspan/", env!("CARGO_PKG_VERSION")).to_owned());
-        let channel = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| format!("{address} is no endpoint: {error}"))?
-            .origin(origin)
-            .user_agent(agent)
-            .map_err(|_| "user_agent has characters that no header can carry".to_owned())?
-            .http2_keep_alive_interval(options.keepalive_time)
-            .keep_alive_timeout(options.keepalive_timeout)
-            .keep_alive_while_idle(options.keepalive_while_idle)
-            .connect_with_connector_lazy(connector);
+        let channel = channel(options, None)?;
         let mut client = tonic::client::Grpc::new(channel)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd);
@@ -67,16 +45,7 @@ impl GrpcSender {
             Compression::Zstd => client.send_compressed(CompressionEncoding::Zstd),
             Compression::None => client,
         };
-        let mut headers = MetadataMap::new();
-        for (name, value) in &options.headers {
-            let key =
-                AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| format!("{name} is no name of a header"))?;
-            let mut value = AsciiMetadataValue::try_from(value.as_str())
-                .map_err(|_| format!("the value of the header {name} has characters that no header can carry"))?;
-            value.set_sensitive(true);
-            headers.insert(key, value);
-        }
-        Ok(Self { client, headers: Arc::new(headers), timeout: options.timeout })
+        Ok(Self { client, headers: Arc::new(headers(options)?), timeout: options.timeout })
     }
 
     /// Sends one encoded request of a signal, and waits for the answer or the timeout.
@@ -104,6 +73,56 @@ impl GrpcSender {
         request.set_timeout(self.timeout);
         Ok(client.unary(request, path, Encoded).await?.into_inner())
     }
+}
+
+/// A channel to a backend, of our own connections: TLS as the options say, and failures that say which step failed. It
+/// connects when the first request is sent. `limit` is for each request, where whoever sends them has none.
+///
+/// # Errors
+/// What in the options cannot be used: a certificate file, a name.
+pub fn channel(options: &GrpcOptions, limit: Option<Duration>) -> Result<Channel, String> {
+    let tls = match &options.tls {
+        Some(tls) => Some((Arc::new(TlsSource::new(tls.clone())?), server_name(tls, &options.host)?)),
+        None => None,
+    };
+    let connector = Connector { host: options.host.as_str().into(), port: options.port, timeout: options.timeout, tls };
+    let address = options.address();
+    let authority = options.authority.as_deref().unwrap_or(&address);
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let origin =
+        format!("{scheme}://{authority}").parse().map_err(|error| format!("{authority} is no authority: {error}"))?;
+    // The scheme here is not that of the requests: it only keeps tonic from adding TLS of its own.
+    let agent = options.user_agent.clone().unwrap_or_else(|| concat!("synspan/", env!("CARGO_PKG_VERSION")).to_owned());
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| format!("{address} is no endpoint: {error}"))?
+        .origin(origin)
+        .user_agent(agent)
+        .map_err(|_| "user_agent has characters that no header can carry".to_owned())?
+        .http2_keep_alive_interval(options.keepalive_time)
+        .keep_alive_timeout(options.keepalive_timeout)
+        .keep_alive_while_idle(options.keepalive_while_idle);
+    let endpoint = match limit {
+        Some(limit) => endpoint.timeout(limit),
+        None => endpoint,
+    };
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// The headers of every request.
+///
+/// # Errors
+/// A name or a value that no header can have.
+pub fn headers(options: &GrpcOptions) -> Result<MetadataMap, String> {
+    let mut headers = MetadataMap::new();
+    for (name, value) in &options.headers {
+        let key =
+            AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| format!("{name} is no name of a header"))?;
+        let mut value = AsciiMetadataValue::try_from(value.as_str())
+            .map_err(|_| format!("the value of the header {name} has characters that no header can carry"))?;
+        value.set_sensitive(true);
+        headers.insert(key, value);
+    }
+    Ok(headers)
 }
 
 /// What a status means. One that the transport made has a source, one that the backend sent has none;

@@ -25,10 +25,10 @@ mod tests;
 pub use batch::request;
 pub use counters::{Counters, DropReason, Health, Snapshot};
 pub use delivery::{Delivery, StartError};
-pub use grpc::GrpcSender;
+pub use grpc::{GrpcSender, channel, headers};
 pub use options::{
     Capacity, Compression, ExporterOptions, GrpcOptions, MAX_REQUEST, Options, Pem, QueueOptions, RetryOptions,
     TlsOptions,
 };
 pub use parcel::{Parcel, Priority, Signal};
-pub use retry::{Answer, Failure};
+pub use retry::{Answer, Failure, NO_ANSWER};

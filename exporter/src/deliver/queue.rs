@@ -82,12 +82,12 @@ pub(super) enum Due {
 pub(super) enum Ending {
     /// Taken, but for so many records.
     Taken { rejected: u64, bytes: usize },
-    /// Never to be taken.
-    Refused,
+    /// Never to be taken; the status that said so, here and below.
+    Refused { status: &'static str },
     /// To be tried again after that time, unless records would be older than `give_up` then.
-    Again { after: Duration, give_up: Option<Duration> },
+    Again { after: Duration, give_up: Option<Duration>, status: &'static str },
     /// Not to be tried again though it might be taken.
-    Exhausted,
+    Exhausted { status: &'static str },
 }
 
 impl Queues {
@@ -273,15 +273,18 @@ impl Queues {
                 counters.drop(DropReason::Rejected, rejected);
                 rejected
             }
-            Ending::Refused | Ending::Exhausted => {
-                let reason =
-                    if ending == Ending::Refused { DropReason::Permanent } else { DropReason::RetriesExhausted };
-                counters.failures += 1;
-                counters.drop(reason, load.items);
+            Ending::Refused { status } => {
+                counters.fail(status);
+                counters.drop(DropReason::Permanent, load.items);
                 load.items
             }
-            Ending::Again { after, give_up } => {
-                counters.failures += 1;
+            Ending::Exhausted { status } => {
+                counters.fail(status);
+                counters.drop(DropReason::RetriesExhausted, load.items);
+                load.items
+            }
+            Ending::Again { after, give_up, status } => {
+                counters.fail(status);
                 let mut given_up = 0;
                 let mut kept = false;
                 for entry in entries.into_iter().rev() {

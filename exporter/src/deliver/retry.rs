@@ -33,7 +33,12 @@ pub struct Failure {
     pub retry: bool,
     /// The wait that the backend asked for (RetryInfo).
     pub after: Option<Duration>,
+    /// The backend's status, by its name in the gRPC documentation; [`NO_ANSWER`] if there was none.
+    pub status: &'static str,
 }
+
+/// In place of a status: the backend did not answer.
+pub const NO_ANSWER: &str = "NO_ANSWER";
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,7 +49,7 @@ impl std::fmt::Display for Failure {
 impl Failure {
     /// A failure of the way to the backend rather than of the backend; always tried again.
     pub(super) fn transport(what: impl Into<String>, check: &'static str) -> Self {
-        Self { what: what.into(), check, retry: true, after: None }
+        Self { what: what.into(), check, retry: true, after: None, status: NO_ANSWER }
     }
 
     /// A status that the backend sent.
@@ -74,7 +79,31 @@ impl Failure {
             check,
             retry,
             after,
+            status: name(status.code()),
         }
+    }
+}
+
+/// A status by its name (gRPC, doc/statuscodes.md).
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -13,7 +13,7 @@ use super::grpc::GrpcSender;
 use super::options::ExporterOptions;
 use super::parcel::Signal;
 use super::queue::{Due, Ending, Queues};
-use super::retry::{Answer, Backoff, Failure};
+use super::retry::{Answer, Backoff, Failure, NO_ANSWER};
 
 /// What [`super::Delivery`] and its workers share.
 pub(super) struct Shared {
@@ -154,6 +154,7 @@ impl Worker {
                     check: "this is a bug in synspan",
                     retry: false,
                     after: None,
+                    status: NO_ANSWER,
                 };
                 (error.id(), Answer::Failed(failure))
             }
@@ -182,9 +183,9 @@ impl Worker {
     fn failed(&self, state: &mut State, flight: &Flight, failure: &Failure, now: Instant) {
         let retry = &self.options.retry;
         let ending = if !failure.retry {
-            Ending::Refused
+            Ending::Refused { status: failure.status }
         } else if !retry.enabled {
-            Ending::Exhausted
+            Ending::Exhausted { status: failure.status }
         } else {
             if flight.round == state.round {
                 state.round += 1;
@@ -194,7 +195,8 @@ impl Worker {
                 state.hold = Some(hold.max(now + after));
             }
             let after = state.hold.map_or(Duration::ZERO, |hold| hold.saturating_duration_since(now));
-            Ending::Again { after, give_up: Some(retry.max_elapsed).filter(|limit| !limit.is_zero()) }
+            let give_up = Some(retry.max_elapsed).filter(|limit| !limit.is_zero());
+            Ending::Again { after, give_up, status: failure.status }
         };
         let lost = self.shared.queues().done(self.at, flight.batch, ending, now);
         if lost > 0 {

@@ -1,164 +1,42 @@
-//! synspan's own metrics as Prometheus text (exposition format 0.0.4), made of a [`Status`].
-//!
-//! What synspan finds out about connections is no part of it: that goes out by OTLP, by workload and destination.
+//! synspan's own metrics as Prometheus text (exposition format 0.0.4): the [`readings`] of a [`Status`].
 
 use std::fmt::Write as _;
 
-use super::status::{Exporter, Kubernetes, Pods, Status};
+use super::readings::{Kind, Number, Reading, readings};
+use super::status::Status;
+use crate::names::Metric;
 
 /// The media type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A figure of an exporter.
-type OfExporter = fn(&Exporter) -> u64;
-
 /// The text.
 pub fn text(status: &Status) -> String {
     let mut text = Text::default();
-    agent(status, &mut text);
-    capture(status, &mut text);
-    attempts(status, &mut text);
-    names(status, &mut text);
-    exporters(status, &mut text);
+    text.family("synspan_build_info", "gauge", "The program that runs.");
+    text.sample("synspan_build_info", &[("version", status.version.clone())], Number::Count(1));
+    for Reading { metric, kind, points } in readings(status) {
+        if points.is_empty() {
+            continue;
+        }
+        let name = translated(&metric, kind);
+        text.family(&name, if kind == Kind::Counter { "counter" } else { "gauge" }, metric.description);
+        for point in points {
+            text.sample(&name, &point.attributes, point.value);
+        }
+    }
     text.0
 }
 
-fn agent(status: &Status, text: &mut Text) {
-    text.gauge("synspan_build_info", "The program that runs.");
-    text.labelled("synspan_build_info", &[("version", &status.version)], 1.0);
-    text.gauge("synspan_uptime_seconds", "Time since the agent's start.");
-    text.value("synspan_uptime_seconds", status.started.ago_s);
-    text.gauge("synspan_live", "Whether the agent lives: 1 where /livez says 200.");
-    text.value("synspan_live", flag(status.live.ok));
-    text.gauge("synspan_ready", "Whether the agent is ready: 1 where /readyz says 200.");
-    text.value("synspan_ready", flag(status.ready.ok));
-    text.gauge("synspan_thread_idle_seconds", "Time since a thread last went on; above 30 it is stuck.");
-    for thread in &status.threads {
-        text.labelled("synspan_thread_idle_seconds", &[("thread", &thread.name)], thread.last.ago_s);
-    }
-}
-
-fn capture(status: &Status, text: &mut Text) {
-    let capture = &status.capture;
-    text.one_gauge("synspan_capture_hooks", "Hooks attached: a side of an interface each.", capture.hooks);
-    text.one_gauge("synspan_capture_blind_hooks", "Hooks that could not be attached.", capture.blind);
-    text.one("synspan_observations_total", "Observations taken in.", capture.observations);
-    let lost = "synspan_capture_lost_records_total";
-    text.counter(lost, "Records that found the ring buffer full, by the side that began the attempt.");
-    text.labelled(lost, &[("side", "node")], float(capture.lost));
-    text.labelled(lost, &[("side", "outside")], float(capture.lost_inbound));
-    for (name, help, value) in [
-        ("drops_untold", "Dropped segments beyond the budget for telling of them.", capture.drops_untold),
-        ("summed_syns", "SYNs from outside that were summed and not told one by one.", capture.summed),
-        ("summed_unplaced_syns", "Summed SYNs whose listener is not known.", capture.summed_unplaced),
-        ("pending_overwritten", "Pending SYNs whose slot another took.", capture.pending_overwritten),
-        ("unreadable_segments", "Segments whose headers could not be read.", capture.unreadable),
-        ("undecodable_records", "Records that made no sense.", capture.undecodable),
-        ("unasked_questions", "Questions to the kernel that found no room.", capture.unasked),
-        ("flags_reasserted", "Sockets whose flags another program had overwritten.", capture.flags_reasserted),
-    ] {
-        text.one(&format!("synspan_capture_{name}_total"), help, value);
-    }
-}
-
-fn attempts(status: &Status, text: &mut Text) {
-    let attempts = &status.attempts;
-    text.one_gauge("synspan_attempts_open", "Attempts open now.", attempts.open);
-    text.one("synspan_attempts_finished_total", "Attempts finished.", attempts.finished);
-    let help = "Attempts whose outcome is unseen, since too many were open.";
-    text.one("synspan_attempts_evicted_total", help, attempts.evicted);
-    text.one_gauge("synspan_ledger_tenancies", "Tenancies of ports that are remembered.", attempts.tenancies);
-    let help = "Tenancies forgotten before the reuse window had passed.";
-    text.one("synspan_ledger_evicted_tenancies_total", help, attempts.tenancies_evicted);
-    let help = "Established connections whose wire tuple had another tenant within the reuse window.";
-    text.one("synspan_port_reuses_total", help, attempts.reuses);
-    let help = "Findings dropped, since telemetry could not keep up.";
-    text.one("synspan_findings_dropped_total", help, attempts.findings_dropped);
-}
-
-fn names(status: &Status, text: &mut Text) {
-    let help = "Ends of connections on this node that went out with no name, or with less than there would be.";
-    text.one("synspan_names_nameless_ends_total", help, status.names.nameless);
-    let Some(kubernetes) = &status.names.kubernetes else { return };
-    let Kubernetes { synced, last_contact, away, requests, lists, pods } = kubernetes;
-    text.gauge("synspan_kubernetes_synced", "Whether this node's pods were listed once.");
-    text.value("synspan_kubernetes_synced", flag(*synced));
-    let help = "For how long the API server has not answered, or has refused; 0 while all is well.";
-    text.gauge("synspan_kubernetes_away_seconds", help);
-    text.value("synspan_kubernetes_away_seconds", away.as_ref().map_or(0.0, |away| away.since.ago_s));
-    if let Some(contact) = last_contact {
-        let help = "Time since the API server was last heard: the age of what is known of pods.";
-        text.gauge("synspan_kubernetes_contact_age_seconds", help);
-        text.value("synspan_kubernetes_contact_age_seconds", contact.ago_s);
-    }
-    text.one("synspan_kubernetes_requests_total", "Requests to the API server.", *requests);
-    text.one("synspan_kubernetes_lists_total", "Complete lists of pods received.", *lists);
-    let Some(Pods { known, bytes, conflicts, out_of_order, doubtful }) = *pods else { return };
-    text.one_gauge("synspan_kubernetes_pods", "Pods of this node that are known.", known);
-    text.one_gauge("synspan_kubernetes_pods_size_bytes", "About how much memory all that is known takes.", bytes);
-    for (name, help, value) in [
-        ("address_conflicts", "Times that two pods claimed one address.", conflicts),
-        ("out_of_order_events", "Events older than what was known, left out.", out_of_order),
-        ("doubtful_ends", "Ends whose address may have been another pod's, left nameless.", doubtful),
-    ] {
-        text.one(&format!("synspan_kubernetes_{name}_total"), help, value);
-    }
-}
-
-fn exporters(status: &Status, text: &mut Text) {
-    let counters: [(&str, &str, OfExporter); 6] = [
-        ("offered_records", "Records offered to an exporter.", |exporter| exporter.offered),
-        ("sent_records", "Records taken by the backend.", |exporter| exporter.sent),
-        ("sent_requests", "Requests taken by the backend.", |exporter| exporter.requests),
-        ("sent_bytes", "Bytes of the requests taken, before compression.", |exporter| exporter.bytes),
-        ("failed_requests", "Requests that failed, each try.", |exporter| exporter.failures),
-        ("dropped_records", "Records dropped, by reason.", |_| 0),
-    ];
-    for (name, help, of) in counters {
-        let name = format!("synspan_exporter_{name}_total");
-        text.counter(&name, help);
-        for exporter in &status.exporters {
-            let labels = labels(exporter);
-            if !name.contains("_dropped_") {
-                text.labelled(&name, &labels, float(of(exporter)));
-                continue;
-            }
-            for dropped in &exporter.dropped {
-                text.labelled(&name, &[labels[0], labels[1], ("reason", &dropped.reason)], float(dropped.records));
-            }
-        }
-    }
-    let gauges: [(&str, &str, OfExporter); 3] = [
-        ("queue_records", "Records that wait.", |exporter| exporter.queued),
-        ("queue_size_bytes", "Bytes of the records that wait.", |exporter| exporter.queued_bytes),
-        ("in_flight_records", "Records on their way.", |exporter| exporter.in_flight),
-    ];
-    for (name, help, of) in gauges {
-        let name = format!("synspan_exporter_{name}");
-        text.gauge(&name, help);
-        for exporter in &status.exporters {
-            text.labelled(&name, &labels(exporter), float(of(exporter)));
-        }
-    }
-    let name = "synspan_exporter_failing_seconds";
-    text.gauge(name, "For how long every request has failed; 0 while all is well.");
-    for exporter in &status.exporters {
-        let since = exporter.failing_since.as_ref().map_or(0.0, |since| since.ago_s);
-        text.labelled(name, &labels(exporter), since);
-    }
-}
-
-fn labels(exporter: &Exporter) -> [(&'static str, &str); 2] {
-    [("exporter", &exporter.exporter), ("signal", &exporter.signal)]
-}
-
-fn flag(on: bool) -> f64 {
-    f64::from(u8::from(on))
-}
-
-/// Values are 64-bit floats in this format: counts are exact up to 2^53.
-fn float(count: u64) -> f64 {
-    count as f64
+/// What Prometheus calls an instrument (OpenTelemetry specification, compatibility with Prometheus): the name that its
+/// backends give what comes by OTLP, so that one query finds both.
+fn translated(metric: &Metric, kind: Kind) -> String {
+    let unit = match metric.unit {
+        "s" => "_seconds",
+        "By" => "_bytes",
+        _ => "",
+    };
+    let total = if kind == Kind::Counter { "_total" } else { "" };
+    format!("{}{unit}{total}", metric.name.replace('.', "_"))
 }
 
 /// Writes the format. Each family is a HELP and a TYPE line, then its samples.
@@ -172,33 +50,15 @@ impl Text {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn gauge(&mut self, name: &str, help: &str) {
-        self.family(name, "gauge", help);
-    }
-
-    fn counter(&mut self, name: &str, help: &str) {
-        self.family(name, "counter", help);
-    }
-
-    /// A counter with one sample.
-    fn one(&mut self, name: &str, help: &str, count: u64) {
-        self.counter(name, help);
-        self.value(name, float(count));
-    }
-
-    /// A gauge with one sample.
-    fn one_gauge(&mut self, name: &str, help: &str, count: u64) {
-        self.gauge(name, help);
-        self.value(name, float(count));
-    }
-
-    fn value(&mut self, name: &str, value: f64) {
-        self.labelled(name, &[], value);
-    }
-
-    fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    /// Values are 64-bit floats in this format: counts are exact up to 2^53.
+    fn sample(&mut self, name: &str, attributes: &[(&str, String)], value: Number) {
+        let label = |(name, value): &(&str, String)| format!("{}=\"{}\"", name.replace('.', "_"), escaped(value));
+        let labels: Vec<String> = attributes.iter().map(label).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let value = match value {
+            Number::Count(count) => count as f64,
+            Number::Seconds(seconds) => seconds,
+        };
         let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 }
@@ -240,19 +100,24 @@ mod tests {
                 assert!(value.parse::<f64>().is_ok(), "{line}");
             }
         }
-        assert!(kinds.len() > 30 && kinds.keys().all(|name| name.starts_with("synspan_")));
+        assert!(
+            kinds.len() > 30 && kinds.keys().all(|name| name.starts_with("synspan_") || name.starts_with("process_"))
+        );
     }
 
     #[test]
     fn labels_are_escaped() {
         let line = text(&status()).lines().find(|line| line.contains("odd")).expect("the odd exporter").to_owned();
-        assert_eq!(line, r#"synspan_exporter_offered_records_total{exporter="otlp/\"odd\\\n",signal="traces"} 1300"#);
+        assert_eq!(
+            line,
+            r#"synspan_agent_exporter_offered_records_total{synspan_exporter="otlp/\"odd\\\n",synspan_signal="traces"} 1300"#
+        );
     }
 
     #[test]
     fn outside_a_cluster_nothing_is_said_of_one() {
         let status = crate::health::status::Status { names: Names::default(), ..status() };
-        assert!(!text(&status).contains("kubernetes"));
-        assert!(text(&status).contains("synspan_names_nameless_ends_total 0\n"));
+        assert!(!text(&status).contains("kubernetes_"));
+        assert!(text(&status).contains("synspan_agent_names_missing_total 0\n"));
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! It stands beside `answer`, and knows neither eBPF nor OTLP: a [`Source`], which `cli/run` makes, hands it plain
 //! facts. [`judge`] says of them whether the agent lives and is ready, [`page`] and [`metrics`] put a [`Status`] in
-//! words, and [`server`] answers. Nothing here can make capture wait: it reads what others have left in atomics, and
+//! words, [`readings`] in numbers, and [`server`] answers. Nothing here can make capture wait: it reads what others have left in atomics, and
 //! behind locks that are held for moments.
 
 pub mod heartbeat;
 pub mod judge;
 pub mod metrics;
 pub mod page;
+pub mod readings;
 pub mod server;
 pub mod status;
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn capture(status: &Status, page: &mut String) -> fmt::Result {
     for missing in &capture.missing {
         line(page, "missing", &format!("{}: {}", missing.what, missing.why))?;
     }
-    line(page, "seen", &format!("{} observations", capture.observations))?;
+    line(page, "seen", &format!("{} observations", capture.observations.all))?;
     let lost =
         format!("{} records of this node's attempts, {} of attempts from outside", capture.lost, capture.lost_inbound);
     line(page, "lost", &lost)?;
@@ -97,6 +97,20 @@ fn attempts(status: &Status, page: &mut String) -> fmt::Result {
         early => format!(", {early} forgotten too early (tracking.max_tenancies)"),
     };
     line(page, "ledger", &format!("{} tenancies{early}; {} ports reused", attempts.tenancies, attempts.reuses))?;
+    let untold = &status.untold;
+    for (count, what) in [
+        (untold.loopback, "on loopback, left out (quiet.loopback)"),
+        (untold.health_checks, "of health checks, left out (quiet.health_checks)"),
+        (untold.sidecar, "to a pod's own sidecar, left out (quiet.sidecar)"),
+        (untold.by_ratio, "successes in metrics alone, by sampling.ratio"),
+        (untold.by_ceiling, "successes in metrics alone, beyond sampling.ceiling"),
+        (untold.by_budget, "others in summaries, beyond sampling.budget"),
+        (untold.overflowed, "measurements in a series of overflow (metrics.max_series, max_destinations)"),
+    ] {
+        if count > 0 {
+            line(page, "untold", &format!("{count} {what}"))?;
+        }
+    }
     if attempts.findings_dropped > 0 {
         line(page, "dropped", &format!("{} findings: telemetry could not keep up", attempts.findings_dropped))?;
     }

@@ -29,6 +29,10 @@ pub struct Status {
     pub capture: Capture,
     /// What became of it.
     pub attempts: Attempts,
+    /// What of it is not told one by one.
+    pub untold: Untold,
+    /// What the agent itself takes; none where that cannot be read.
+    pub process: Option<Process>,
     /// Who is who.
     pub names: Names,
     /// Whether attempts are shown on the console.
@@ -97,10 +101,12 @@ pub struct Capture {
     pub hooks: u64,
     /// Hooks that should be attached and could not be.
     pub blind: u64,
+    /// Pods with an interface that has such a hook.
+    pub blind_pods: u64,
     /// What this kernel or these rights do not allow.
     pub missing: Vec<Missing>,
     /// Observations taken in.
-    pub observations: u64,
+    pub observations: Seen,
     /// Records of this node's own attempts that found the ring buffer full.
     pub lost: u64,
     /// Records of attempts from outside that found no room.
@@ -123,6 +129,23 @@ pub struct Capture {
     pub flags_reasserted: u64,
 }
 
+/// Observations by the place where they were made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// All of them.
+    pub all: u64,
+    /// At sockets.
+    pub socket: u64,
+    /// At interfaces of pods.
+    pub pod_nic: u64,
+    /// At interfaces that lead out of the node.
+    pub node_nic: u64,
+    /// At tunnel devices.
+    pub overlay: u64,
+    /// By the kernel itself: drops, answers to questions.
+    pub kernel: u64,
+}
+
 /// Something that cannot be seen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Missing {
@@ -133,7 +156,7 @@ pub struct Missing {
 }
 
 /// What became of what was seen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Attempts {
     /// Open now.
     pub open: u64,
@@ -149,6 +172,42 @@ pub struct Attempts {
     pub reuses: u64,
     /// Findings dropped, since telemetry could not keep up.
     pub findings_dropped: u64,
+    /// How far back the ledger reaches, in seconds.
+    pub ledger_reaches_s: f64,
+    /// The configured reuse window, in seconds.
+    pub reuse_window_s: f64,
+}
+
+/// Attempts that are not told one by one, by why; and measurements without a series of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Untold {
+    /// Attempts on loopback.
+    pub loopback: u64,
+    /// Connects from outside a pod that closed again with nothing said.
+    pub health_checks: u64,
+    /// Successes that a pod's own sidecar took.
+    pub sidecar: u64,
+    /// The agent's own connects to its backends.
+    pub own_exports: u64,
+    /// Successes that the ratio left out; in metrics they are, here and below.
+    pub by_ratio: u64,
+    /// Successes beyond the ceiling.
+    pub by_ceiling: u64,
+    /// Others beyond their budget, summed up.
+    pub by_budget: u64,
+    /// Measurements that went to a series of overflow.
+    pub overflowed: u64,
+}
+
+/// What the agent's process takes.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Process {
+    /// CPU time in the program, in seconds.
+    pub cpu_user_s: f64,
+    /// CPU time in the kernel on its behalf, in seconds.
+    pub cpu_system_s: f64,
+    /// Memory that is resident.
+    pub memory_bytes: u64,
 }
 
 /// Who is who.
@@ -221,6 +280,8 @@ pub struct Exporter {
     pub bytes: u64,
     /// Requests that failed, each try.
     pub failures: u64,
+    /// Those of them by status.
+    pub failures_by: Vec<FailedBy>,
     /// Records dropped, by reason; every reason there is.
     pub dropped: Vec<Dropped>,
     /// Records in the queue now.
@@ -242,6 +303,15 @@ pub struct Dropped {
     pub reason: String,
     /// Records.
     pub records: u64,
+}
+
+/// Requests that failed with a status.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FailedBy {
+    /// The gRPC status by its name, or `NO_ANSWER`.
+    pub status: String,
+    /// Requests.
+    pub requests: u64,
 }
 
 /// A request that failed.

@@ -3,8 +3,8 @@
 use super::Source;
 use super::judge::{Facts, Names, Verdict};
 use super::status::{
-    Attempts, Away, Capture, Dropped, Exporter, Failed, Kubernetes, Missing, Moment, Names as NamesStatus, Pods,
-    Status, Thread,
+    Attempts, Away, Capture, Dropped, Exporter, Failed, FailedBy, Kubernetes, Missing, Moment, Names as NamesStatus,
+    Pods, Process, Seen, Status, Thread, Untold,
 };
 use crate::capture::observation::Mono;
 use crate::identify::clock::WallClock;
@@ -34,6 +34,9 @@ pub fn status() -> Status {
         requests: 12,
         bytes: 345_678,
         failures: 7,
+        failures_by: [("UNAVAILABLE", 5), ("NO_ANSWER", 2)]
+            .map(|(status, requests)| FailedBy { status: status.to_owned(), requests })
+            .into(),
         dropped: [("queue_full", 6), ("permanent", 0)]
             .map(|(reason, records)| Dropped { reason: reason.to_owned(), records })
             .into(),
@@ -49,6 +52,7 @@ pub fn status() -> Status {
         queued_bytes: 0,
         in_flight: 0,
         failures: 0,
+        failures_by: Vec::new(),
         dropped: Vec::new(),
         failing_since: None,
         last_failure: None,
@@ -69,12 +73,30 @@ pub fn status() -> Status {
             hooks: 41,
             blind: 1,
             missing: vec![Missing { what: "drop reasons".to_owned(), why: "no BTF".to_owned() }],
-            observations: 98_765,
+            observations: Seen {
+                all: 98_765,
+                socket: 60_000,
+                pod_nic: 20_000,
+                node_nic: 18_000,
+                overlay: 0,
+                kernel: 765,
+            },
+            blind_pods: 1,
             lost: 3,
             summed: 17,
             ..Capture::default()
         },
-        attempts: Attempts { open: 2, finished: 4_321, tenancies: 1_000, reuses: 5, ..Attempts::default() },
+        attempts: Attempts {
+            open: 2,
+            finished: 4_321,
+            tenancies: 1_000,
+            reuses: 5,
+            ledger_reaches_s: 300.0,
+            reuse_window_s: 900.0,
+            ..Attempts::default()
+        },
+        untold: Untold { loopback: 8, by_budget: 31, ..Untold::default() },
+        process: Some(Process { cpu_user_s: 12.5, cpu_system_s: 3.25, memory_bytes: 40 << 20 }),
         names: NamesStatus {
             kubernetes: Some(Kubernetes {
                 synced: true,

@@ -40,6 +40,8 @@ use std::time::Duration;
 
 use trace_id::{DEFAULT_KEY, IdKey};
 
+use crate::capture::observation::Mono;
+
 /// How the tracker behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -102,11 +104,35 @@ impl Default for Options {
     }
 }
 
+/// Observations by the place where they were made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// Sockets, and the calls of their processes.
+    pub socket: u64,
+    /// Interfaces of pods.
+    pub pod_nic: u64,
+    /// Interfaces that lead out of the node.
+    pub node_nic: u64,
+    /// Tunnel devices.
+    pub overlay: u64,
+    /// Of the kernel itself, drops and answers say; and of interfaces that are not known any more.
+    pub kernel: u64,
+}
+
+impl Seen {
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.socket + self.pod_nic + self.node_nic + self.overlay + self.kernel
+    }
+}
+
 /// What the tracker counts: nothing is lost silently.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
-    /// Observations taken in.
-    pub observations: u64,
+    /// Observations taken in, by where they were made.
+    pub observations: Seen,
+    /// Since when the ledger remembers: of what ended later, nothing was missed and nothing given up early.
+    pub remembers_since: Mono,
     /// Observations that capture lost.
     pub lost: u64,
     /// Of them, those of attempts from outside.

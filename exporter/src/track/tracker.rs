@@ -20,7 +20,7 @@ use super::open::Open;
 use super::recent::Recent;
 use super::witness::Witnesses;
 use super::{Counts, Options, report};
-use crate::capture::observation::{Interface, Mono, Observation, Process, ProcessStep, What};
+use crate::capture::observation::{Interface, Mono, Observation, PointKind, Process, ProcessStep, What};
 use crate::capture::question::Question;
 use crate::capture::tuple::{Endpoint, Tuple};
 
@@ -139,7 +139,7 @@ impl Tracker {
 
     /// Takes in one observation.
     pub fn observe(&mut self, observation: &Observation) {
-        self.counts.observations += 1;
+        *self.seen_at(&observation.what) += 1;
         let time = observation.time;
         match &observation.what {
             What::Process(step) => self.on_call(time, step),
@@ -181,6 +181,23 @@ impl Tracker {
                 let last = if lost.inbound { &mut self.last_lost_inbound } else { &mut self.last_lost };
                 *last = Some(last.map_or(time, |last| last.max(time)));
             }
+        }
+    }
+
+    /// The count of what was seen at that place.
+    fn seen_at(&mut self, what: &What) -> &mut u64 {
+        let seen = &mut self.counts.observations;
+        let ifindex = match what {
+            What::Process(_) | What::Socket(_) | What::Error(_) | What::CallFailed(_) => return &mut seen.socket,
+            What::Segment(segment) => segment.ifindex,
+            What::Icmp(icmp) => icmp.ifindex,
+            _ => return &mut seen.kernel,
+        };
+        match self.interfaces.get(&ifindex).map(|interface| interface.kind) {
+            Some(PointKind::PodNic) => &mut seen.pod_nic,
+            Some(PointKind::NodeNic) => &mut seen.node_nic,
+            Some(PointKind::Overlay) => &mut seen.overlay,
+            None => &mut seen.kernel,
         }
     }
 
@@ -260,6 +277,7 @@ impl Tracker {
             open_attempts: self.open.len() as u64,
             tenancies: self.ledger.len() as u64,
             evicted_tenancies: self.ledger.evicted(),
+            remembers_since: self.remembers_since(),
             ..self.counts
         }
     }

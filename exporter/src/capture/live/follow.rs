@@ -336,6 +336,9 @@ impl Follow {
         let blind = sides().filter(|s| matches!(s, Side::Blind)).count();
         self.with.shared.attached.store(attached as u64, Ordering::Relaxed);
         self.with.shared.blind.store(blind as u64, Ordering::Relaxed);
+        let pods = self.watched.values().filter(|w| w.interface.kind == PointKind::PodNic);
+        let blind_pods = pods.filter(|w| w.sides.iter().any(|s| matches!(s, Side::Blind))).count();
+        self.with.shared.blind_pods.store(blind_pods as u64, Ordering::Relaxed);
         let settled = self.started && self.next_task().is_none();
         self.with.shared.settled.store(settled, Ordering::Relaxed);
     }

@@ -205,6 +205,8 @@ pub struct Counters {
     pub attached_points: u64,
     /// Hooks that should be attached and could not be.
     pub blind_points: u64,
+    /// Pods whose interface has such a hook.
+    pub blind_pods: u64,
 }
 
 /// Reads [`Counters`], also after the [`Capture`] has been stopped.
@@ -233,6 +235,7 @@ impl CounterReader {
             flags_reasserted: shared.counter(counter::FLAGS_REASSERTED),
             attached_points: shared.attached.load(Ordering::Relaxed),
             blind_points: shared.blind.load(Ordering::Relaxed),
+            blind_pods: shared.blind_pods.load(Ordering::Relaxed),
         }
     }
 }
@@ -327,6 +330,7 @@ impl Capture {
             unasked: AtomicU64::new(0),
             attached: AtomicU64::new(0),
             blind: AtomicU64::new(0),
+            blind_pods: AtomicU64::new(0),
             unhooked: AtomicU64::new(0),
             settled: AtomicBool::new(false),
         });

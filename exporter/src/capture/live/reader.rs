@@ -58,6 +58,8 @@ pub struct Shared {
     pub attached: AtomicU64,
     /// Hooks that should be attached and could not be.
     pub blind: AtomicU64,
+    /// Pods whose interface has such a hook.
+    pub blind_pods: AtomicU64,
     /// Hooks that others took away.
     pub unhooked: AtomicU64,
     /// Whether every hook that should be attached has had its turn.

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::signals::Untold;
 use super::sink::Tally;
+use super::usage;
 use crate::capture::live::{CounterReader, Features, monotonic};
 use crate::capture::observation::Mono;
 use crate::cli::exporters::delivery_options;
@@ -16,8 +18,8 @@ use crate::health::Source;
 use crate::health::heartbeat::Heartbeat;
 use crate::health::judge::{self, Facts};
 use crate::health::status::{
-    Attempts, Away, Capture, Dropped, Exporter, Failed, Kubernetes, Missing, Moment, Names as NamesStatus, Pods,
-    Status, Thread,
+    Attempts, Away, Capture, Dropped, Exporter, Failed, FailedBy, Kubernetes, Missing, Moment, Names as NamesStatus,
+    Pods, Seen, Status, Thread, Untold as UntoldStatus,
 };
 use crate::identify::clock::WallClock;
 use crate::identify::kubernetes::registry::Registry;
@@ -80,6 +82,8 @@ pub struct Overview {
     dropped: Arc<AtomicU64>,
     naming: Naming,
     delivery: Arc<Delivery>,
+    untold: Arc<Untold>,
+    window: Duration,
     /// Where each exporter sends to.
     endpoints: HashMap<String, String>,
     console: bool,
@@ -105,26 +109,36 @@ pub struct Parts<'a> {
     pub naming: Naming,
     /// The exporters.
     pub delivery: Arc<Delivery>,
+    /// What is not told.
+    pub untold: Arc<Untold>,
 }
 
 impl Overview {
     /// Puts it together.
     pub fn new(parts: Parts<'_>) -> Self {
-        let Parts { config, started, signs, counters, features, tally, dropped, naming, delivery } = parts;
+        let Parts { config, started, signs, counters, features, tally, dropped, naming, delivery, untold } = parts;
         let exporters = delivery_options(config).exporters.into_iter();
         let endpoints = exporters.map(|exporter| (exporter.id.clone(), exporter.grpc.url())).collect();
         let console = config.trace_exporters().any(|exporter| matches!(exporter.kind, ExporterKind::Debug(_)));
-        let seen = seen(features);
-        Self { started, signs, counters, seen, tally, dropped, naming, delivery, endpoints, console }
+        let (seen, window) = (seen(features), config.tracking.reuse_window);
+        Self { started, signs, counters, seen, tally, dropped, naming, delivery, untold, window, endpoints, console }
     }
 
     fn capture(&self) -> Capture {
-        let counters = self.counters.read();
+        let (counters, seen) = (self.counters.read(), self.tally.get().observations);
         Capture {
             attached: self.signs.attached.load(Ordering::Relaxed),
             hooks: counters.attached_points,
             blind: counters.blind_points,
-            observations: self.tally.get().observations,
+            blind_pods: counters.blind_pods,
+            observations: Seen {
+                all: seen.all(),
+                socket: seen.socket,
+                pod_nic: seen.pod_nic,
+                node_nic: seen.node_nic,
+                overlay: seen.overlay,
+                kernel: seen.kernel,
+            },
             lost: counters.lost,
             lost_inbound: counters.lost_inbound,
             drops_untold: counters.drops_untold,
@@ -139,7 +153,7 @@ impl Overview {
         }
     }
 
-    fn attempts(&self) -> Attempts {
+    fn attempts(&self, now: Mono) -> Attempts {
         let counts = self.tally.get();
         Attempts {
             open: counts.open_attempts,
@@ -149,6 +163,23 @@ impl Overview {
             tenancies_evicted: counts.evicted_tenancies,
             reuses: counts.reuses,
             findings_dropped: self.dropped.load(Ordering::Relaxed),
+            ledger_reaches_s: now.since(counts.remembers_since.max(self.started)).as_secs_f64(),
+            reuse_window_s: self.window.as_secs_f64(),
+        }
+    }
+
+    fn untold(&self) -> UntoldStatus {
+        let (counts, untold) = (self.tally.get(), &self.untold);
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        UntoldStatus {
+            loopback: counts.quiet_loopback,
+            health_checks: of(&untold.health_checks),
+            sidecar: of(&untold.sidecar),
+            own_exports: counts.quiet_own,
+            by_ratio: of(&untold.by_ratio),
+            by_ceiling: of(&untold.by_ceiling),
+            by_budget: of(&untold.by_budget),
+            overflowed: of(&untold.overflowed),
         }
     }
 
@@ -191,6 +222,11 @@ impl Overview {
             requests: counters.requests,
             bytes: counters.bytes,
             failures: counters.failures,
+            failures_by: counters
+                .failures_by
+                .iter()
+                .map(|&(status, requests)| FailedBy { status: status.to_owned(), requests })
+                .collect(),
             dropped: dropped.collect(),
             queued: counters.queued,
             queued_bytes: counters.queued_bytes,
@@ -236,7 +272,9 @@ impl Source for Overview {
             ready: judge::ready(&facts),
             threads: threads.map(|(name, last)| Thread { name: name.to_owned(), last: when.at(last) }).into(),
             capture: self.capture(),
-            attempts: self.attempts(),
+            attempts: self.attempts(facts.now),
+            untold: self.untold(),
+            process: usage::own(),
             names: self.names(when),
             console: self.console,
             exporters: self.delivery.counters().into_iter().map(|snapshot| self.exporter(snapshot, when)).collect(),

@@ -55,7 +55,7 @@ impl Tally {
     pub fn json(&self) -> serde_json::Value {
         let counts = self.get();
         serde_json::json!({
-            "observations": counts.observations,
+            "observations": counts.observations.all(),
             "lost": counts.lost,
             "lost_inbound": counts.lost_inbound,
             "failed_calls": counts.failed_calls,

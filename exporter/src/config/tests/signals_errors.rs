@@ -124,10 +124,6 @@ fn own_telemetry() {
             "metrics: {exporters: [zebra]}",
             "metrics.exporters[0]: the exporter `zebra` is not defined; add zebra: below `exporters`, or remove it here",
         ),
-        (
-            "metrics: {exporters: [otlp, debug]}",
-            "metrics.exporters: `debug` is the console, which shows none of synspan's own; name an OTLP exporter",
-        ),
         ("metrics: {interval: 10ms}", "metrics.interval: `10ms` is too short; write at least 1s"),
         (
             "metrics: {level: detailed}",

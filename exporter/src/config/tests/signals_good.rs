@@ -98,6 +98,7 @@ quiet: {loopback: false, health_checks: false, sidecar: false, own_exports: fals
         log_exporters: vec!["otlp/own".to_owned(), "otlp".to_owned()],
         metric_exporters: vec!["otlp/own".to_owned()],
         metric_interval: Duration::from_secs(10),
+        service_name: None,
     };
     assert_eq!((config.log_level, &config.own_telemetry), (LogLevel::Warn, &own));
     let named = |name: &str, prefixes: &[&str]| NamedDestination {

@@ -112,7 +112,8 @@ fn what_failed_comes_again_until_it_is_too_old() {
     let mut queues = Queues::new(1 << 20, [options(Capacity::Items(NONE))]);
     queues.offer(0, &one(Priority::Success), start);
     queues.offer(0, &one(Priority::Failure), start);
-    let again = Ending::Again { after: Duration::from_secs(5), give_up: Some(Duration::from_secs(9)) };
+    let again =
+        Ending::Again { after: Duration::from_secs(5), give_up: Some(Duration::from_secs(9)), status: "UNAVAILABLE" };
     let first = queues.take(0, start).unwrap();
     assert_eq!(queues.done(0, first.id, again, start + Duration::from_secs(1)), 0);
     assert_eq!(queues.queue(0).snapshot().retries, 1);
@@ -134,7 +135,7 @@ fn the_books_balance() {
     }
     queues.offer(0, &one(Priority::Success), now);
     let refused = queues.take(0, now).unwrap();
-    queues.done(0, refused.id, Ending::Refused, now);
+    queues.done(0, refused.id, Ending::Refused { status: "INTERNAL" }, now);
     queues.offer(0, &one(Priority::Success), now);
     queues.take(0, now).unwrap();
     queues.offer(0, &one(Priority::Failure), now);
