@@ -46,8 +46,9 @@ test-collector: build ## Only those with a real Collector
 test-signals: build ## Only those of spans, records and metrics together, with a real Collector
 	@scripts/test-signals.sh $(LAB)
 
-test-prometheus: setup ## Only those with a real Prometheus: the alerts, and the documents' queries
+test-prometheus: build ## Only those with a real Prometheus: the alerts, the documents' queries, and what real agents tell it
 	@scripts/test-prometheus.sh
+	@scripts/test-replicas.sh $(LAB)
 
 test-kubernetes: build ## Only those with a real Kubernetes API server
 	@scripts/test-kubernetes.sh $(LAB)

@@ -24,15 +24,17 @@ bash -euc "${SYNSPAN_LAB_PREPARE:-true}" >>"$SYNSPAN_KUBE_DIR/objects"
         elif $without != "" and (.rules | without) == .rules then error("the base gives no right to \($without)")
         else .rules |= without end' | "$kubectl" apply -f - >/dev/null
 "$control" kubeconfig synspan synspan "$SYNSPAN_KUBE_DIR/agent.kubeconfig" "${SYNSPAN_LAB_TOKEN:-1h}" >/dev/null
-# The lab's names of pods are those of their first containers.
+# The lab's name of a pod is that of its first container, or in the annotation; its other containers are POD/CONTAINER.
 "$kubectl" get pods -A -o json | jq --arg server "${SYNSPAN_KUBE_SERVER#https://}" --arg kubeconfig "$SYNSPAN_KUBE_DIR/agent.kubeconfig" \
     --argjson settings "${SYNSPAN_LAB_SETTINGS:-{\}}" --argjson names_all "${SYNSPAN_LAB_NAMES_ALL:-false}" '
     def slice($class): "kubepods-" + (if $class == "" then "" else $class + "-" end) + "pod" + (.metadata.uid | gsub("-"; "_")) + ".slice";
     def class: (.status.qosClass // "BestEffort") | if . == "Guaranteed" then "" else ascii_downcase end;
+    def name: .metadata.annotations["lab.synspan/pod"] // .spec.containers[0].name;
     {server: $server, kubeconfig: $kubeconfig, settings: $settings, names_all: $names_all, cgroups: [
-        .items[] | select(.status.containerStatuses[0].containerID) | class as $class | {
-            key: .spec.containers[0].name,
+        .items[] | class as $class | name as $name | .spec.containers[0].name as $first | . as $pod
+            | .status.containerStatuses[]? | select(.containerID) | . as $container | $pod | {
+            key: ($name + if $container.name == $first then "" else "/" + $container.name end),
             value: ("kubepods.slice/" + (if $class == "" then "" else "kubepods-" + $class + ".slice/" end) + slice($class)
-                + "/cri-containerd-" + (.status.containerStatuses[0].containerID | sub("^containerd://"; "")) + ".scope"),
+                + "/cri-containerd-" + ($container.containerID | sub("^containerd://"; "")) + ".scope"),
         }] | from_entries}' >"$SYNSPAN_KUBE_DIR/cluster.json"
 SYNSPAN_LAB_CLUSTER=$SYNSPAN_KUBE_DIR/cluster.json "$@"

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # The suite with a real Prometheus: the alerts and their tests, every PromQL query of docs/answers.md and docs/runbook.md,
 # the answers of the five questions with the case's values sent over OTLP through a Collector, and what the documents say
-# of Prometheus' ways. Everything is on this machine's loopback.
-#
-# SYNSPAN_CASE=1 also asks the five questions of the Prometheus at SYNSPAN_CASE_PROMETHEUS, in which is what agents told.
+# of Prometheus' ways. Everything is on this machine's loopback. What real agents tell it is in test-replicas.sh.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 
 [ -n "${SYNSPAN_PROMETHEUS_DIR:-}" ] || exec "$ROOT/scripts/with-prometheus.sh" "${BASH_SOURCE[0]}" "$@"
 . "$ROOT/scripts/checks.sh"
+. "$ROOT/scripts/promql.sh"
 for tool in jq python3; do have "$tool" || die "$tool is missing: make setup installs it"; done
 
 promtool=$SYNSPAN_PROMETHEUS_DIR/promtool
@@ -46,48 +45,8 @@ fires() {
     of "$query" length | tee /dev/stderr | grep -qx "$2"
 }
 
-# queries FILE: each block of PromQL in it, as a line of JSON: the heading it stands under, whether it is asked as
-# exemplars, and the query.
-queries() {
-    awk '
-        /^## / { heading = substr($0, 4) }
-        /^ *```/ && inside { inside = 0; printf "%s\036%s\036%s\035", heading, kind, query; next }
-        /^ *```promql/ { inside = 1; query = ""; kind = /exemplars/ ? "exemplars" : "query"; next }
-        inside { query = query $0 "\n" }' "$1" |
-        jq -R -s -c 'split("\u001d")[] | split("\u001e") | select(length == 3) | {under: .[0], kind: .[1], query: .[2]}'
-}
-# ask PATH NAME=VALUE...: of Prometheus' API.
-ask() { python3 "$ROOT/tests/prometheus/ask.py" "$SYNSPAN_PROMETHEUS" "$@"; }
-# asked JSON: the answer to a query from `queries`.
-asked() {
-    local query
-    query=$(jq -r .query <<<"$1")
-    if [ "$(jq -r .kind <<<"$1")" = exemplars ]; then
-        ask /api/v1/query_exemplars "query=$query" "start=$(($(date +%s) - 3600))" "end=$(($(date +%s) + 60))"
-    else
-        ask /api/v1/query "query=$query"
-    fi
-}
-# case_answers URL: whether the Prometheus there has an answer to each of the five questions of docs/answers.md: the first
-# query under each, an answer being a value above 0, or an exemplar with a trace id.
-case_answers() {
-    local SYNSPAN_PROMETHEUS=$1 step query answer lacking=0
-    for step in 1 2 3 4 5; do
-        query=$(queries "$ROOT/docs/answers.md" |
-            jq -s -c --arg step "$step. " 'map(select(.under | startswith($step)))[0]')
-        answer=$(asked "$query") || true
-        jq -s -e 'length == 1 and (.[0].data | if type == "array" then any(.[].exemplars[]; .labels.trace_id != null)
-            else any(.result[]; .value[1] | tonumber > 0) end)' <<<"$answer" >/dev/null 2>&1 && continue
-        lacking=1
-        printf 'no answer to question %s: %s\n%s\n' "$step" "$(jq -r .query <<<"$query")" "$answer"
-    done
-    return "$lacking"
-}
-export -f queries ask asked case_answers
-export ROOT
-
 check "Prometheus has loaded every alert" loaded
-not_yet() { ! case_answers "$SYNSPAN_PROMETHEUS" || { echo "a Prometheus that is empty has answers" && return 1; }; }
+not_yet() { ! case_answers || { echo "a Prometheus that is empty has answers" && return 1; }; }
 check "an empty Prometheus answers none of the questions" not_yet
 
 # The case, through the Collector as it is shipped for this.
@@ -98,10 +57,8 @@ collector() {
 }
 check "the case's metrics go through the Collector" collector
 arrived() { [ "$(of 'count(synspan_connect_attempts_total)' '.[0].value[1]')" = 3 ]; }
-# of QUERY JQ: the answer's result through jq.
-of() { ask /api/v1/query "query=$1" | jq -r ".data.result | $2"; }
 check "all of them are in Prometheus" arrived
-check "each of the five questions has its answer" case_answers "$SYNSPAN_PROMETHEUS"
+check "each of the five questions has its answer" case_answers
 check "the first reuse, a minute old, is an alert's" fires SynspanPortReuse 1
 check "and no other alert's" fires SynspanNoLocalPort 0
 runs() { asked "$1" | tee "$out/answer" | jq -e '.status == "success"' || { cat "$out/answer" && return 1; }; }
@@ -173,9 +130,5 @@ target_info
 END
 }
 check "names and units are as the rules have them" named
-
-if [ "${SYNSPAN_CASE:-}" = 1 ]; then
-    check "what agents told answers each of the five questions" case_answers "${SYNSPAN_CASE_PROMETHEUS:?}"
-fi
 
 counted prometheus

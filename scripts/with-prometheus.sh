@@ -5,7 +5,8 @@
 #   SYNSPAN_PROMETHEUS       its URL
 #   SYNSPAN_PROMETHEUS_DIR   the folder with prometheus and promtool
 # SYNSPAN_PROMETHEUS_CONFIG is another configuration, SYNSPAN_PROMETHEUS_PORT a port of your own choice,
-# SYNSPAN_PROMETHEUS_FLAGS are further flags, separated by blanks. Its messages go to standard output.
+# SYNSPAN_PROMETHEUS_FLAGS are further flags, separated by blanks. Its messages go to standard output, or to the file
+# SYNSPAN_PROMETHEUS_LOG.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 . "$ROOT/scripts/components.sh"
@@ -28,9 +29,12 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+exec 3>&1
+[ -z "${SYNSPAN_PROMETHEUS_LOG:-}" ] || exec 3>"$SYNSPAN_PROMETHEUS_LOG"
 "$programs/prometheus" --config.file="$config" --storage.tsdb.path="$dir" --web.listen-address="127.0.0.1:$port" \
-    --web.enable-otlp-receiver --enable-feature=exemplar-storage --log.level=warn "${flags[@]}" </dev/null 2>&1 &
+    --web.enable-otlp-receiver --enable-feature=exemplar-storage --log.level=warn "${flags[@]}" </dev/null >&3 2>&3 3>&- &
 pid=$!
+exec 3>&-
 await_ok Prometheus "$pid" "$port" /-/ready 30
 code=0
 "$@" || code=$?

@@ -17,6 +17,7 @@ pub mod matrix;
 pub mod net;
 pub mod receiver;
 pub mod replay;
+pub mod replicas;
 pub mod scenario;
 pub mod seen;
 pub mod segment;

@@ -16,7 +16,7 @@ use synspan_lab::scenario::model::Scenario;
 use synspan_lab::scenario::run::Run;
 use synspan_lab::suite::{self, Job, Options, Report};
 use synspan_lab::topology::Family;
-use synspan_lab::{agent, bench, flood, handover, load, worker};
+use synspan_lab::{agent, bench, flood, handover, load, replicas, worker};
 
 /// The fault lab: real faults on one kernel, and what the agent must say of them. Needs root.
 #[derive(Parser)]
@@ -89,6 +89,16 @@ enum Command {
         sampled: bool,
         #[command(flatten)]
         watch: WatchArgs,
+    },
+    /// Two pods of one Deployment on two nodes, one with two containers, and the first port that is used again; by
+    /// scripts/lab-kubernetes.sh. It says in JSON what was attempted after each stage, and waits for a line.
+    Replicas {
+        /// Hand the agents' OTLP on to a receiver at this address.
+        #[arg(long)]
+        forward: SocketAddr,
+        /// The agent's program; `synspan` beside this one without.
+        #[arg(long)]
+        agent: Option<PathBuf>,
     },
     /// Remove what labs left that are gone.
     Clean,
@@ -225,6 +235,11 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             cleanup::take_over_signals()?;
             let agent = agent::program(watch.agent.as_deref())?;
             return loaded(mix, &agent, watch.forward, written.as_deref(), sampled);
+        }
+        Command::Replicas { forward, agent: given } => {
+            root()?;
+            cleanup::take_over_signals()?;
+            replicas::run(&own()?, &agent::program(given.as_deref())?, forward)?;
         }
         Command::Clean => {
             for what in leftovers::clean()? {

@@ -19,7 +19,7 @@ use crate::worker::protocol::{Accept, Command, ConnectHow, Done};
 use crate::world::World;
 
 pub use judge::{Judgement, of_files, of_kept};
-pub use tally::{Kind, Truth};
+pub use tally::{Kind, Tally, Truth};
 
 const NODE: &str = "node-a";
 const PODS: [&str; 3] = ["cart", "vehicle-control", "billing"];
