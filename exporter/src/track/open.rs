@@ -37,6 +37,8 @@ pub struct Open {
     pub started: Mono,
     /// When anything was last seen of it.
     pub touched: Mono,
+    /// When it is looked at next, whether it is over by then.
+    pub looked_at: Option<Mono>,
     /// Initial sequence number of its SYNs.
     pub isn: u32,
     /// The client's socket.
@@ -176,6 +178,7 @@ impl Open {
             serial,
             started: time,
             touched: time,
+            looked_at: None,
             isn,
             client: None,
             server: None,

@@ -26,6 +26,8 @@ use crate::capture::tuple::{Endpoint, Tuple};
 
 /// An attempt whose client socket is here ends by its socket; this is for the case that the end was lost.
 const SOCKET_PATIENCE: Duration = Duration::from_secs(900);
+/// When an attempt is looked at for the first time, at the latest.
+const FIRST_LOOK: Duration = Duration::from_secs(4);
 /// A client with no socket in sight: longer than the longest gap between two SYNs (64 s), twice.
 const UNSEEN_PATIENCE: Duration = Duration::from_secs(135);
 /// An attempt from outside: the handshake's last segment is not captured, so it ends by the accepted
@@ -209,10 +211,12 @@ impl Tracker {
                 break;
             }
             self.timers.pop();
-            let Some(open) = self.open.get(at).filter(|open| open.serial == serial) else { continue };
+            // One of an attempt that is over, or that is to be looked at at another time.
+            let is_its = |open: &&Open| open.serial == serial && open.looked_at == Some(due);
+            let Some(open) = self.open.get(at).filter(is_its) else { continue };
             let due = self.due(open);
             if due > self.now {
-                self.timers.push(Reverse((due, at, serial)));
+                self.look_at(at, due);
             } else {
                 self.finish(at, false);
             }
@@ -310,8 +314,28 @@ impl Tracker {
 
     /// Sets the timer of an attempt by what is known of it now.
     pub(super) fn timer(&mut self, at: usize) {
-        if let Some(open) = self.open.get(at) {
-            self.timers.push(Reverse((self.due(open), at, open.serial)));
+        let Some(open) = self.open.get(at) else { return };
+        // Nearly all are over soon. An entry for each that waits for the longest that it may would outlive it by minutes.
+        let due = match open.looked_at {
+            None => self.due(open).min(open.started.plus(FIRST_LOOK)),
+            Some(_) => self.due(open),
+        };
+        if open.looked_at.is_none_or(|at| due < at) {
+            self.look_at(at, due);
+        }
+    }
+
+    /// How many looks are to come.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Looks at an attempt when it is due, and not when it was to be looked at before.
+    fn look_at(&mut self, at: usize, due: Mono) {
+        if let Some(open) = self.open.get_mut(at) {
+            open.looked_at = Some(due);
+            self.timers.push(Reverse((due, at, open.serial)));
         }
     }
 
