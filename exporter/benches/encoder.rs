@@ -1,4 +1,4 @@
-//! The encoder: a healthy attempt behind NAT named, made into spans, and made into the bytes that are sent.
+//! The encoder: a healthy attempt behind NAT named, made into spans and a record, and made into the bytes that are sent.
 
 #![allow(missing_docs, reason = "criterion makes the functions")]
 
@@ -8,7 +8,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use synspan::deliver::{Parcel, Priority};
+use synspan::deliver::{Parcel, Priority, Signal};
+use synspan::encode::envelope::scope_bytes;
 use synspan::encode::{Encoder, Options};
 use synspan::identify::chain::Identities;
 use synspan::identify::clock::WallClock;
@@ -64,8 +65,13 @@ fn bench(criterion: &mut Criterion) {
             |attempts| {
                 for attempt in attempts {
                     let described = describer.describe_now(Box::new(attempt), WallClock::fixed(0));
-                    let encoded = encoder.encode(&described);
-                    black_box(Parcel::traces(Priority::Success, encoded));
+                    let facts = encoder.facts(&described);
+                    let spans = encoder.spans(&described, &facts, None).into_iter();
+                    let spans = spans.map(|span| (span.resource, span.bytes));
+                    black_box(Parcel::encoded(Signal::Traces, Priority::Success, &scope_bytes(), spans));
+                    let record = encoder.record(&described, &facts, true).into_iter();
+                    let record = record.map(|record| (record.resource, record.bytes));
+                    black_box(Parcel::encoded(Signal::Logs, Priority::Success, &scope_bytes(), record));
                 }
             },
             BatchSize::LargeInput,

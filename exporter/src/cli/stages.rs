@@ -12,7 +12,8 @@ use crate::config::{
 };
 #[cfg(feature = "live")]
 use crate::config::{Attach, Enabled};
-use crate::deliver::Priority as Due;
+use crate::deliver::{Parcel, Priority as Due, Signal};
+use crate::encode::envelope::{Record, scope_bytes};
 use crate::encode::metrics::Options as MetricOptions;
 use crate::encode::metrics::destination::PrefixNames;
 use crate::encode::privacy::{Addresses, Owner, Privacy};
@@ -183,4 +184,19 @@ fn id_key(config: &Config) -> IdKey {
             IdKey(hasher.finish128().as_u128().to_be_bytes())
         }
     }
+}
+
+/// Spans for delivery.
+pub fn spans(due: Due, records: impl IntoIterator<Item = Record>) -> Parcel {
+    encoded(Signal::Traces, due, records)
+}
+
+/// Log records for delivery.
+pub fn records(due: Due, records: impl IntoIterator<Item = Record>) -> Parcel {
+    encoded(Signal::Logs, due, records)
+}
+
+fn encoded(signal: Signal, due: Due, records: impl IntoIterator<Item = Record>) -> Parcel {
+    let records = records.into_iter().map(|Record { resource, bytes }| (resource, bytes));
+    Parcel::encoded(signal, due, &scope_bytes(), records)
 }

@@ -47,15 +47,20 @@ pub(super) fn body<'p>(parcels: impl IntoIterator<Item = &'p Arc<Parcel>>) -> By
 
 fn body_of<'p>(pieces: impl IntoIterator<Item = &'p Piece>) -> Bytes {
     let mut index: HashMap<&[u8], usize, foldhash::fast::RandomState> = HashMap::default();
+    // Most pieces share their resource's very bytes, which need not be looked at then.
+    let mut shared: HashMap<*const u8, usize, foldhash::fast::RandomState> = HashMap::default();
     let mut resources: Vec<ResourceGroup<'_>> = Vec::new();
     for piece in pieces {
-        let at = *index.entry(&piece.resource).or_insert(resources.len());
+        let at = *shared.entry(piece.resource.as_ptr()).or_insert_with(|| {
+            let next = resources.len();
+            *index.entry(&piece.resource).or_insert(next)
+        });
         if at == resources.len() {
             resources.push(ResourceGroup { head: &piece.resource, scopes: Vec::new() });
         }
         let scopes = &mut resources[at].scopes;
         // A resource has one scope, or few.
-        let scope = match scopes.iter().position(|scope| scope.head == piece.scope) {
+        let scope = match scopes.iter().position(|scope| *scope.head == *piece.scope) {
             Some(at) => &mut scopes[at],
             None => {
                 scopes.push(ScopeGroup { head: &piece.scope, records: Vec::new(), length: piece.scope.len() });

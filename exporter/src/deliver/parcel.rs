@@ -3,6 +3,8 @@
 //! A parcel keeps its records as protobuf bytes. So the queue's byte counts are exact, a request is put
 //! together by copying bytes, and a request that has to be sent again is encoded no second time.
 
+use std::sync::Arc;
+
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
@@ -57,9 +59,9 @@ pub struct Parcel {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Piece {
     /// The fields of ResourceSpans besides `scope_spans`, encoded.
-    pub resource: Vec<u8>,
+    pub resource: Arc<[u8]>,
     /// The fields of ScopeSpans besides `spans`, encoded.
-    pub scope: Vec<u8>,
+    pub scope: Arc<[u8]>,
     /// The records, each with its tag and length.
     pub records: Vec<u8>,
     /// How many.
@@ -71,14 +73,13 @@ impl Piece {
     fn of(resource: &[u8], scope: &impl Message, records: &[impl Message]) -> Option<Self> {
         let mut bytes = Vec::new();
         for record in records {
-            prost::encoding::encode_key(RECORDS, prost::encoding::WireType::LengthDelimited, &mut bytes);
-            prost::encoding::encode_varint(record.encoded_len() as u64, &mut bytes);
+            begin(record.encoded_len(), &mut bytes);
             // Writing to a vector cannot fail.
             let _ = record.encode(&mut bytes);
         }
         (!records.is_empty()).then(|| Self {
-            resource: resource.to_vec(),
-            scope: scope.encode_to_vec(),
+            resource: resource.into(),
+            scope: scope.encode_to_vec().into(),
             records: bytes,
             count: records.len(),
         })
@@ -90,7 +91,39 @@ impl Piece {
     }
 }
 
+/// The tag and the length of a record.
+fn begin(length: usize, out: &mut Vec<u8>) {
+    prost::encoding::encode_key(RECORDS, prost::encoding::WireType::LengthDelimited, out);
+    prost::encoding::encode_varint(length as u64, out);
+}
+
 impl Parcel {
+    /// Spans or log records that are encoded already, each with its resource: the fields of ResourceSpans or ResourceLogs
+    /// besides the scopes. `scope` is those of ScopeSpans or ScopeLogs besides the records.
+    pub fn encoded(
+        signal: Signal,
+        priority: Priority,
+        scope: &Arc<[u8]>,
+        records: impl IntoIterator<Item = (Arc<[u8]>, Vec<u8>)>,
+    ) -> Self {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (resource, record) in records {
+            let piece = match pieces.iter_mut().position(|piece| piece.resource == resource) {
+                Some(at) => &mut pieces[at],
+                None => {
+                    let records = Vec::with_capacity(record.len() + 4);
+                    pieces.push(Piece { resource, scope: Arc::clone(scope), records, count: 0 });
+                    let last = pieces.len() - 1;
+                    &mut pieces[last]
+                }
+            };
+            begin(record.len(), &mut piece.records);
+            piece.records.extend_from_slice(&record);
+            piece.count += 1;
+        }
+        Self::of(signal, priority, pieces)
+    }
+
     /// Spans, with one ResourceSpans for each resource. Scopes without spans are left out.
     pub fn traces(priority: Priority, resources: Vec<ResourceSpans>) -> Self {
         let scopes = |resource: &mut ResourceSpans| std::mem::take(&mut resource.scope_spans);

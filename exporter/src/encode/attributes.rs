@@ -1,35 +1,67 @@
-//! A list of attributes under construction.
+//! A list of attributes under construction, as bytes (opentelemetry/proto/common/v1/common.proto).
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
+use std::io::Write as _;
 
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use prost::Message as _;
+use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
+
+use super::wire::{framed_len, varint_len};
 use crate::capture::tuple::Endpoint;
 use crate::identify::Identity;
 
 /// Most bytes of an attribute's string; what is longer is cut.
 pub const MAX_STRING: usize = 1024;
 
+/// Tags of KeyValue: `key` is field 1, `value` field 2.
+const KEY: u8 = 0x0a;
+const VALUE: u8 = 0x12;
+/// Tags of AnyValue: `string_value` 1, `bool_value` 2, `int_value` 3, `double_value` 4, `array_value` 5.
+const STRING: u8 = 0x0a;
+const BOOL: u8 = 0x10;
+const INT: u8 = 0x18;
+const DOUBLE: u8 = 0x21;
+const ARRAY: u8 = 0x2a;
+/// The tag of `values` in ArrayValue.
+const VALUES: u8 = 0x0a;
+
+/// About how long an attribute is.
+const USUAL: usize = 48;
+
 /// Attributes in the order in which they were put. Nobody puts a name twice.
+///
+/// Each is a KeyValue with its length before it; what it is a field of is added when the list is written.
 #[derive(Clone, Debug, Default)]
-pub struct Attributes(Vec<KeyValue>);
+pub struct Attributes(Vec<u8>);
 
 impl Attributes {
     /// None yet, with room for `capacity`.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity))
+        Self(Vec::with_capacity(capacity * USUAL))
     }
 
-    fn put(&mut self, name: &str, value: Value) {
-        self.0.push(KeyValue {
-            key: name.to_owned(),
-            value: Some(AnyValue { value: Some(value) }),
-            ..KeyValue::default()
-        });
+    /// Begins an attribute whose AnyValue has that many bytes, which are to follow.
+    fn begin(&mut self, name: &str, value: usize) {
+        let out = &mut self.0;
+        encode_varint((framed_len(name.len()) + framed_len(value)) as u64, out);
+        out.push(KEY);
+        encode_varint(name.len() as u64, out);
+        out.extend_from_slice(name.as_bytes());
+        out.push(VALUE);
+        encode_varint(value as u64, out);
+    }
+
+    fn string(&mut self, tag: u8, value: &[u8]) {
+        self.0.push(tag);
+        encode_varint(value.len() as u64, &mut self.0);
+        self.0.extend_from_slice(value);
     }
 
     /// Puts a string, cut at [`MAX_STRING`].
     pub fn str(&mut self, name: &str, value: &str) {
-        self.put(name, Value::StringValue(cut(value).to_owned()));
+        let value = cut(value);
+        self.begin(name, framed_len(value.len()));
+        self.string(STRING, value.as_bytes());
     }
 
     /// Puts a string if there is one.
@@ -41,17 +73,23 @@ impl Attributes {
 
     /// Puts an integer.
     pub fn int(&mut self, name: &str, value: impl Into<i64>) {
-        self.put(name, Value::IntValue(value.into()));
+        let value = value.into().cast_unsigned();
+        self.begin(name, 1 + encoded_len_varint(value));
+        self.0.push(INT);
+        encode_varint(value, &mut self.0);
     }
 
     /// Puts a number.
     pub fn double(&mut self, name: &str, value: f64) {
-        self.put(name, Value::DoubleValue(value));
+        self.begin(name, 9);
+        self.0.push(DOUBLE);
+        self.0.extend_from_slice(&value.to_le_bytes());
     }
 
     /// Puts a truth value.
     pub fn bool(&mut self, name: &str, value: bool) {
-        self.put(name, Value::BoolValue(value));
+        self.begin(name, 2);
+        self.0.extend_from_slice(&[BOOL, value.into()]);
     }
 
     /// Puts `true`, or nothing: marks are rare, and their absence says the same.
@@ -63,11 +101,15 @@ impl Attributes {
 
     /// Puts a list of strings, each cut at [`MAX_STRING`].
     pub fn strings<S: AsRef<str>>(&mut self, name: &str, values: impl IntoIterator<Item = S>) {
-        let values = values
-            .into_iter()
-            .map(|value| AnyValue { value: Some(Value::StringValue(cut(value.as_ref()).to_owned())) })
-            .collect();
-        self.put(name, Value::ArrayValue(ArrayValue { values }));
+        let mut list = Self::default();
+        for value in values {
+            let value = cut(value.as_ref());
+            list.0.push(VALUES);
+            encode_varint(framed_len(value.len()) as u64, &mut list.0);
+            list.string(STRING, value.as_bytes());
+        }
+        self.begin(name, framed_len(list.0.len()));
+        self.string(ARRAY, &list.0);
     }
 
     /// Puts an address and a port under two names; nothing of what is unspecified, which is what is not to be told.
@@ -76,24 +118,61 @@ impl Attributes {
             return;
         }
         if !endpoint.addr.ip().to_canonical().is_unspecified() {
-            self.put(address, Value::StringValue(endpoint.addr.to_string()));
+            let mut text = [0; 64];
+            let mut rest = &mut text[..];
+            // The longest address is of 45 characters.
+            let _ = write!(rest, "{}", endpoint.addr);
+            let length = 64 - rest.len();
+            self.begin(address, framed_len(length));
+            self.string(STRING, &text[..length]);
         }
         self.int(port, endpoint.port);
     }
 
-    /// The finished list.
+    /// Puts all of another list.
+    pub fn append(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
+    /// Each as a KeyValue's bytes.
+    fn each(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || {
+            let length = decode_varint(&mut rest).ok().and_then(|length| usize::try_from(length).ok())?;
+            let (one, others) = rest.split_at_checked(length)?;
+            rest = others;
+            Some(one)
+        })
+    }
+
+    /// Writes them as the repeated field of that number, which is below 16.
+    pub fn write(&self, field: u8, out: &mut Vec<u8>) {
+        out.reserve(self.0.len() + self.0.len() / 16);
+        for one in self.each() {
+            out.push(field << 3 | 2);
+            encode_varint(one.len() as u64, out);
+            out.extend_from_slice(one);
+        }
+    }
+
+    /// How long [`Self::write`] makes them.
+    pub fn written(&self) -> usize {
+        self.each().map(|one| 1 + varint_len(one.len()) + one.len()).sum()
+    }
+
+    /// The finished list, as the generated types have it.
     pub fn finish(self) -> Vec<KeyValue> {
-        self.0
+        self.each().filter_map(|one| KeyValue::decode(one).ok()).collect()
     }
 }
 
 /// The attributes of a resource.
-pub fn of_identity(identity: &Identity) -> Vec<KeyValue> {
+pub fn of_identity(identity: &Identity) -> Attributes {
     let mut attributes = Attributes::with_capacity(identity.attributes.len());
     for (name, value) in &identity.attributes {
         attributes.str(name, value);
     }
-    attributes.finish()
+    attributes
 }
 
 /// At most [`MAX_STRING`] bytes of a text, cut between characters.
@@ -103,6 +182,11 @@ pub fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -122,5 +206,54 @@ mod tests {
             panic!("not a list")
         };
         assert_eq!(list.values[0].value, Some(Value::StringValue("x".repeat(MAX_STRING))));
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            ".{0,300}".prop_map(Value::StringValue),
+            any::<i64>().prop_map(Value::IntValue),
+            any::<f64>().prop_filter("equal to itself", |number| !number.is_nan()).prop_map(Value::DoubleValue),
+            any::<bool>().prop_map(Value::BoolValue),
+            proptest::collection::vec(".{0,60}", 0..5).prop_map(|texts| {
+                let value = |text| AnyValue { value: Some(Value::StringValue(text)) };
+                Value::ArrayValue(ArrayValue { values: texts.into_iter().map(value).collect() })
+            }),
+        ]
+    }
+
+    proptest! {
+        /// What is written is what the generated types would have written.
+        #[test]
+        fn bytes_are_those_of_the_generated_types(pairs in proptest::collection::vec((".{0,40}", any_value()), 0..12)) {
+            let mut attributes = Attributes::default();
+            for (name, value) in &pairs {
+                match value {
+                    Value::StringValue(text) => attributes.str(name, text),
+                    Value::IntValue(number) => attributes.int(name, *number),
+                    Value::DoubleValue(number) => attributes.double(name, *number),
+                    Value::BoolValue(value) => attributes.bool(name, *value),
+                    Value::ArrayValue(list) => attributes.strings(name, list.values.iter().map(|one| match &one.value {
+                        Some(Value::StringValue(text)) => text.as_str(),
+                        _ => "",
+                    })),
+                    _ => {}
+                }
+            }
+            let pair = |(key, value): (String, Value)| {
+                let value = match value {
+                    Value::StringValue(text) => Value::StringValue(cut(&text).to_owned()),
+                    other => other,
+                };
+                KeyValue { key, value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+            };
+            let expected: Vec<KeyValue> = pairs.into_iter().map(pair).collect();
+            let mut written = Vec::new();
+            attributes.write(1, &mut written);
+            prop_assert_eq!(attributes.written(), written.len());
+            let resource = Resource { attributes: expected.clone(), ..Resource::default() };
+            // An empty name or value is left out by the generated types; both decode alike.
+            prop_assert_eq!(Resource::decode(&written[..]).expect("a resource"), resource);
+            prop_assert_eq!(attributes.finish(), expected);
+        }
     }
 }

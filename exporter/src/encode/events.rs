@@ -1,19 +1,20 @@
 //! Span events: an attempt's story, step by step.
 
-use opentelemetry_proto::tonic::trace::v1::span::Event;
-
 use super::attributes::Attributes;
-use super::{Priority, priority};
+use super::{Priority, priority, wire};
 use crate::capture::tuple::Tuple;
 use crate::identify::clock::WallClock;
 use crate::names::{attribute, span_event};
 use crate::track::attempt::{Attempt, MAX_STEPS, StoryStep, TimedStep};
 
-/// The events of an attempt, at most [`MAX_STEPS`], and how many more there were.
+/// `events` in Span.
+const EVENTS: u32 = 11;
+
+/// Writes the events of an attempt, at most [`MAX_STEPS`], and returns how many more there were.
 ///
 /// What the span itself says is not said again: when it was established is its end, and the answer to
 /// the one SYN of an attempt that went well is no event of its own.
-pub fn of_attempt(attempt: &Attempt, clock: WallClock) -> (Vec<Event>, u32) {
+pub fn of_attempt(attempt: &Attempt, clock: WallClock, out: &mut Vec<u8>) -> u32 {
     let clean = priority(attempt) == Priority::Success;
     let told = |step: &&TimedStep| match step.step {
         StoryStep::Established => false,
@@ -21,9 +22,14 @@ pub fn of_attempt(attempt: &Attempt, clock: WallClock) -> (Vec<Event>, u32) {
         _ => true,
     };
     let steps = || attempt.steps.iter().filter(told);
-    let events: Vec<Event> = steps().take(MAX_STEPS).map(|step| of_step(attempt, step, clock)).collect();
-    let cut = u32::try_from(steps().count().saturating_sub(events.len())).unwrap_or(u32::MAX);
-    (events, attempt.steps_dropped.saturating_add(cut))
+    let mut event = Vec::with_capacity(160);
+    for step in steps().take(MAX_STEPS) {
+        event.clear();
+        of_step(attempt, step, clock, &mut event);
+        wire::framed(out, EVENTS, &event);
+    }
+    let cut = u32::try_from(steps().count().saturating_sub(MAX_STEPS)).unwrap_or(u32::MAX);
+    attempt.steps_dropped.saturating_add(cut)
 }
 
 /// Whether the span's own attributes tell this tuple: the socket's, or the last one on the wire.
@@ -37,7 +43,8 @@ fn may_tell_numbers(attempt: &Attempt) -> bool {
     attempt.previous_owner.as_ref().is_none_or(|owner| owner.closed.is_some())
 }
 
-fn of_step(attempt: &Attempt, step: &TimedStep, clock: WallClock) -> Event {
+/// Of Event `time_unix_nano` is field 1, `name` 2, `attributes` 3.
+fn of_step(attempt: &Attempt, step: &TimedStep, clock: WallClock, out: &mut Vec<u8>) {
     let mut attributes = Attributes::with_capacity(7);
     match step.point.map(|at| attempt.sightings.get(at)) {
         Some(Some(sighting)) => {
@@ -90,12 +97,9 @@ fn of_step(attempt: &Attempt, step: &TimedStep, clock: WallClock) -> Event {
         StoryStep::Established => span_event::SYNSPAN_ESTABLISHED,
         StoryStep::Closed => span_event::SYNSPAN_CLOSED,
     };
-    Event {
-        time_unix_nano: clock.unix_nanos(step.time),
-        name: name.to_owned(),
-        attributes: attributes.finish(),
-        dropped_attributes_count: 0,
-    }
+    wire::fixed64(out, 1, clock.unix_nanos(step.time));
+    wire::bytes(out, 2, name.as_bytes());
+    attributes.write(3, out);
 }
 
 fn put_tuple(attributes: &mut Attributes, tuple: Tuple) {

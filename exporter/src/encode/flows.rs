@@ -1,19 +1,17 @@
 //! Flows as log records: the event `synspan.flow`.
 
-use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
-
 use super::attributes::Attributes;
 use super::facts;
 use super::ids;
-use super::logs::{Event, Severity, enclose};
+use super::logs::{Event, Severity};
 use crate::capture::observation::Mono;
 use crate::identify::describe::DescribedFlow;
 use crate::names::{attribute, event};
 use crate::track::flow::FlowSide;
 use crate::track::trace_id::IdKey;
 
-/// The record of a flow.
-pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> ResourceLogs {
+/// The record of a flow, as a LogRecord's bytes.
+pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> Vec<u8> {
     let DescribedFlow { flow, clock, own, peer, destination, .. } = described;
     let mut attributes = Attributes::with_capacity(28);
     facts::put_transport(&mut attributes, flow.tuple.dst.addr);
@@ -79,5 +77,5 @@ pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> Resource
         span: flow.trace.map(|trace| (trace, ids::connect(key, trace))),
         sampled,
     };
-    enclose(own, event.record(attributes))
+    event.record(&[&attributes])
 }

@@ -1,9 +1,7 @@
 //! Span links, each with its type.
 
-use opentelemetry_proto::tonic::trace::v1::span::Link;
-
 use super::attributes::Attributes;
-use super::ids;
+use super::{ids, wire};
 use crate::names::attribute;
 use crate::names::value::link_type;
 use crate::track::attempt::Attempt;
@@ -18,10 +16,18 @@ pub const IS_REMOTE: u32 = 0x200;
 
 /// Most links of a span.
 const MAX_LINKS: usize = 32;
+/// `links` in Span.
+const LINKS: u32 = 13;
 
-/// The links of an attempt's own `tcp connect`, and how many more there were: to the previous owner,
-/// and to the traces of its later SYNs.
-pub fn of_attempt(attempt: &Attempt, key: &IdKey) -> (Vec<Link>, u32) {
+/// Writes the links of an attempt's own `tcp connect`, and returns how many more there were: to the previous owner, and
+/// to the traces of its later SYNs.
+pub fn of_attempt(attempt: &Attempt, key: &IdKey, out: &mut Vec<u8>) -> u32 {
+    if let Some(owner) = attempt.previous_owner.as_ref().filter(|owner| owner.serial != 0) {
+        to(owner.trace, link_type::PREVIOUS_OWNER, key, out);
+    }
+    if attempt.retry_traces.is_empty() && attempt.answered_trace.is_none() {
+        return 0;
+    }
     let mut later: Vec<TraceId> = attempt.retry_traces.clone();
     later.extend(attempt.answered_trace);
     let mut seen = vec![attempt.trace];
@@ -31,25 +37,19 @@ pub fn of_attempt(attempt: &Attempt, key: &IdKey) -> (Vec<Link>, u32) {
         new
     });
     let dropped = later.len().saturating_sub(MAX_LINKS - 1);
-    let owner = attempt
-        .previous_owner
-        .as_ref()
-        .filter(|owner| owner.serial != 0)
-        .map(|owner| to(owner.trace, link_type::PREVIOUS_OWNER, key));
-    let retries = later.into_iter().take(MAX_LINKS - 1).map(|trace| to(trace, link_type::SYN_RETRY, key));
-    (owner.into_iter().chain(retries).collect(), u32::try_from(dropped).unwrap_or(u32::MAX))
+    later.into_iter().take(MAX_LINKS - 1).for_each(|trace| to(trace, link_type::SYN_RETRY, key, out));
+    u32::try_from(dropped).unwrap_or(u32::MAX)
 }
 
-/// A link to a trace's `tcp connect`. All of them are of attempts of this node.
-pub fn to(trace: TraceId, kind: &str, key: &IdKey) -> Link {
+/// Writes a link to a trace's `tcp connect`. All of them are of attempts of this node. Of Link `trace_id` is field 1,
+/// `span_id` 2, `attributes` 4, `flags` 6.
+pub fn to(trace: TraceId, kind: &str, key: &IdKey, out: &mut Vec<u8>) {
     let mut attributes = Attributes::with_capacity(1);
     attributes.str(attribute::SYNSPAN_LINK_TYPE, kind);
-    Link {
-        trace_id: trace.0.to_vec(),
-        span_id: ids::connect(key, trace).0.to_vec(),
-        trace_state: String::new(),
-        attributes: attributes.finish(),
-        dropped_attributes_count: 0,
-        flags: TRACE_FLAGS | HAS_IS_REMOTE,
-    }
+    let mut link = Vec::with_capacity(96);
+    wire::bytes(&mut link, 1, &trace.0);
+    wire::bytes(&mut link, 2, &ids::connect(key, trace).0);
+    attributes.write(4, &mut link);
+    wire::fixed32(&mut link, 6, TRACE_FLAGS | HAS_IS_REMOTE);
+    wire::framed(out, LINKS, &link);
 }

@@ -3,17 +3,14 @@
 //! A record says what the attempt's span says, so that one is enough where the other is missing, and leads to it by trace
 //! and span id.
 
-use opentelemetry_proto::tonic::common::v1::AnyValue;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
+use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 
 use super::attributes::{Attributes, cut};
-use super::envelope;
 use super::ids::SpanId;
 use super::verdict_text::explanation;
-use crate::identify::Identity;
+use super::wire;
 use crate::identify::describe::Described;
-use crate::names::{SCHEMA_URL, attribute};
+use crate::names::attribute;
 use crate::track::attempt::Attempt;
 use crate::track::trace_id::TraceId;
 use crate::track::verdict::{Evidence, Outcome};
@@ -74,38 +71,39 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// The record with these attributes besides the event's name, which they get too.
-    pub fn record(self, mut attributes: Attributes) -> LogRecord {
-        attributes.str(attribute::EVENT_NAME, self.name);
-        let (trace_id, span_id) = match self.span {
-            Some((trace, span)) => (trace.0.to_vec(), span.0.to_vec()),
-            None => (Vec::new(), Vec::new()),
-        };
+    /// The record with these attributes and the event's name, which is one too. Of LogRecord `time_unix_nano` is field 1,
+    /// `severity_number` 2, `severity_text` 3, `body` 5, `attributes` 6, `flags` 8, `trace_id` 9, `span_id` 10,
+    /// `observed_time_unix_nano` 11, `event_name` 12; of AnyValue `string_value` is field 1.
+    pub fn record(self, attributes: &[&Attributes]) -> Vec<u8> {
+        let mut name = Attributes::with_capacity(1);
+        name.str(attribute::EVENT_NAME, self.name);
         // A name may hold anything, and the body is one line.
-        let body = cut(&self.body).replace(|c: char| c.is_control(), " ");
-        LogRecord {
-            time_unix_nano: self.time,
-            observed_time_unix_nano: self.time,
-            severity_number: self.severity.number().into(),
-            severity_text: self.severity.text().to_owned(),
-            body: Some(AnyValue { value: Some(Value::StringValue(body)) }),
-            attributes: attributes.finish(),
-            dropped_attributes_count: 0,
-            flags: if self.sampled && !trace_id.is_empty() { super::links::TRACE_FLAGS } else { 0 },
-            trace_id,
-            span_id,
-            event_name: self.name.to_owned(),
+        let body = cut(&self.body);
+        let clean;
+        let body = if body.contains(char::is_control) {
+            clean = body.replace(char::is_control, " ");
+            &clean
+        } else {
+            body
+        };
+        let mut text = Vec::with_capacity(body.len() + 4);
+        wire::framed(&mut text, 1, body.as_bytes());
+        let written: usize = attributes.iter().map(|list| list.written()).sum();
+        let mut out = Vec::with_capacity(written + body.len() + 160);
+        wire::fixed64(&mut out, 1, self.time);
+        wire::varint(&mut out, 2, self.severity.number() as u64);
+        wire::bytes(&mut out, 3, self.severity.text().as_bytes());
+        wire::framed(&mut out, 5, &text);
+        attributes.iter().for_each(|list| list.write(6, &mut out));
+        name.write(6, &mut out);
+        if let Some((trace, span)) = self.span {
+            wire::fixed32(&mut out, 8, if self.sampled { super::links::TRACE_FLAGS } else { 0 });
+            wire::bytes(&mut out, 9, &trace.0);
+            wire::bytes(&mut out, 10, &span.0);
         }
-    }
-}
-
-/// A record in the envelope of its resource.
-pub fn enclose(resource: &Identity, record: LogRecord) -> ResourceLogs {
-    let (scope, log_records) = (envelope::scope(), vec![record]);
-    ResourceLogs {
-        resource: envelope::resource(resource),
-        scope_logs: vec![ScopeLogs { scope, log_records, schema_url: SCHEMA_URL.to_owned() }],
-        schema_url: SCHEMA_URL.to_owned(),
+        wire::fixed64(&mut out, 11, self.time);
+        wire::bytes(&mut out, 12, self.name.as_bytes());
+        out
     }
 }
 
@@ -144,6 +142,10 @@ pub fn line(described: &Described) -> String {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+    use prost::Message as _;
+
     use super::*;
     use crate::identify::fixtures;
     use crate::names::event;
@@ -177,7 +179,8 @@ mod tests {
             span: None,
             sampled: false,
         };
-        let body = event.record(Attributes::default()).body.and_then(|body| body.value);
+        let record = LogRecord::decode(&event.record(&[])[..]).expect("a record");
+        let body = record.body.and_then(|body| body.value);
         assert!(matches!(body, Some(Value::StringValue(text)) if text.contains("a b") && !text.contains('\n')));
     }
 }

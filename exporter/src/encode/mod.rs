@@ -4,6 +4,8 @@
 //! same [`facts`], so that all signals tell one story.
 
 pub mod attributes;
+#[cfg(test)]
+pub(crate) mod decoded;
 pub mod envelope;
 pub mod events;
 pub mod facts;
@@ -19,6 +21,7 @@ pub mod spans;
 pub mod summaries;
 mod verdict_text;
 pub mod volume;
+pub mod wire;
 
 #[cfg(test)]
 pub(crate) use spans::arbitrary::any_described;

@@ -182,6 +182,7 @@ impl Privacy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encode::decoded;
     use crate::encode::spans::{Encoder, Options};
     use crate::encode::{explanation, logs};
     use crate::identify::fixtures;
@@ -203,7 +204,8 @@ mod tests {
         };
         let encoder = Encoder::new(options);
         let spans = encoder.encode(described);
-        format!("{spans:?}{:?}{}", encoder.record(described, true), logs::line(described))
+        let record = encoder.record(described, &encoder.facts(described), true);
+        format!("{spans:?}{:?}{}", decoded::logs(record.as_slice()), logs::line(described))
     }
 
     #[test]

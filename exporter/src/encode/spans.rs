@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
 use super::attributes::Attributes;
+use super::envelope::{Record, Resources};
 use super::forward::Forward;
 use super::ids::{self, SpanId, SpanRole};
 use super::links::{HAS_IS_REMOTE, IS_REMOTE, TRACE_FLAGS};
 use super::volume::Threshold;
-use super::{envelope, error_type, events, explanation, facts, links, logs};
+use super::{error_type, events, explanation, facts, flows, links, logs, wire};
 use crate::capture::observation::Mono;
 use crate::identify::Identity;
 use crate::identify::clock::WallClock;
 use crate::identify::covered::Covered;
-use crate::identify::describe::Described;
-use crate::names::{SCHEMA_URL, attribute, event, span, value};
+use crate::identify::describe::{Described, DescribedFlow};
+use crate::names::{attribute, event, span, value};
 use crate::track::attempt::{Attempt, PreviousOwner, Role, ServerSocket, StoryStep};
 use crate::track::trace_id::{IdKey, TraceId};
 use crate::track::verdict::{Cause, Outcome};
@@ -43,9 +42,72 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     options: Options,
+    resources: Resources,
+}
+
+/// What is known of an attempt, encoded once for spans and record.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Of the client's attempt; empty where the client is not of this node.
+    client: Attributes,
+    /// Of the accepted connection; empty where the server is not of this node.
+    server: Attributes,
+}
+
+/// A span before it is written. Its fields in OTLP's Span: `trace_id` 1, `span_id` 2, `trace_state` 3, `parent_span_id` 4, `name`
+/// 5, `kind` 6, `start_time_unix_nano` 7, `end_time_unix_nano` 8, `attributes` 9, `events` 11, `dropped_events_count` 12,
+/// `links` 13, `dropped_links_count` 14, `status` 15, `flags` 16.
+struct Draft<'a> {
+    name: &'static str,
+    kind: SpanKind,
+    place: Place,
+    /// From when to when, in nanoseconds since 1970.
+    times: (u64, u64),
+    attributes: &'a Attributes,
+    /// Events and links, written already, and how many there were beyond.
+    events: Vec<u8>,
+    dropped_events: u32,
+    links: Vec<u8>,
+    dropped_links: u32,
+    /// The sentence of one that failed.
+    failed: Option<String>,
+}
+
+impl Draft<'_> {
+    fn write(&self, state: &str) -> Vec<u8> {
+        let parts = self.attributes.written() + self.events.len() + self.links.len();
+        let mut out = Vec::with_capacity(parts + state.len() + 128 + self.failed.as_ref().map_or(0, String::len));
+        let parent = self.place.parent;
+        wire::bytes(&mut out, 1, &self.place.trace.0);
+        wire::bytes(&mut out, 2, &self.place.id.0);
+        wire::bytes(&mut out, 3, state.as_bytes());
+        if let Some(parent) = parent {
+            wire::bytes(&mut out, 4, &parent.id.0);
+        }
+        wire::bytes(&mut out, 5, self.name.as_bytes());
+        wire::varint(&mut out, 6, self.kind as u64);
+        wire::fixed64(&mut out, 7, self.times.0);
+        wire::fixed64(&mut out, 8, self.times.1);
+        self.attributes.write(9, &mut out);
+        out.extend_from_slice(&self.events);
+        wire::varint(&mut out, 12, self.dropped_events.into());
+        out.extend_from_slice(&self.links);
+        wire::varint(&mut out, 14, self.dropped_links.into());
+        // Unset on success, Error with the sentence on failure: `message` is field 2 of Status, `code` 3.
+        let mut status = Vec::new();
+        if let Some(why) = &self.failed {
+            wire::bytes(&mut status, 2, why.as_bytes());
+            wire::varint(&mut status, 3, StatusCode::Error as u64);
+        }
+        wire::framed(&mut out, 15, &status);
+        let remote = if parent.is_some_and(|parent| parent.remote) { IS_REMOTE } else { 0 };
+        wire::fixed32(&mut out, 16, TRACE_FLAGS | HAS_IS_REMOTE | remote);
+        out
+    }
 }
 
 /// A span's place in its trace.
+#[derive(Clone, Copy)]
 struct Place {
     trace: TraceId,
     id: SpanId,
@@ -61,7 +123,7 @@ struct Parent {
 impl Encoder {
     /// An encoder.
     pub fn new(options: Options) -> Self {
-        Self { options }
+        Self { options, resources: Resources::default() }
     }
 
     /// How many spans an attempt has.
@@ -72,19 +134,8 @@ impl Encoder {
         [connect, again, forward, accept].into_iter().filter(|&is| is).count()
     }
 
-    /// The spans of an attempt, with the probability of their being kept, if it is known.
-    pub fn encode_kept(&self, described: &Described, kept: Option<Threshold>) -> Vec<ResourceSpans> {
-        let mut resources = self.encode(described);
-        if let Some(kept) = kept {
-            let state = kept.trace_state();
-            let scopes = resources.iter_mut().flat_map(|resource| &mut resource.scope_spans);
-            scopes.flat_map(|scope| &mut scope.spans).for_each(|span| span.trace_state.clone_from(&state));
-        }
-        resources
-    }
-
     /// The `tcp connect` of a previous owner that was not sent when it was new: as much as the ledger knows of it.
-    pub fn late(&self, owner: &PreviousOwner, identity: &Identity, clock: WallClock) -> ResourceSpans {
+    pub fn late(&self, owner: &PreviousOwner, identity: &Arc<Identity>, clock: WallClock) -> Record {
         let mut attributes = Attributes::with_capacity(16);
         facts::put_transport(&mut attributes, owner.tuple.dst.addr);
         attributes.endpoint(attribute::SERVER_ADDRESS, attribute::SERVER_PORT, owner.tuple.dst);
@@ -94,43 +145,46 @@ impl Encoder {
         }
         attributes.str(attribute::SYNSPAN_OUTCOME, Outcome::Established.as_str());
         attributes.bool(attribute::SYNSPAN_LATE, true);
-        let span = Span {
-            trace_id: owner.trace.0.to_vec(),
-            span_id: ids::connect(&self.options.id_key, owner.trace).0.to_vec(),
-            flags: TRACE_FLAGS | HAS_IS_REMOTE,
-            name: span::TCP_CONNECT.to_owned(),
-            kind: if self.options.internal_kind { SpanKind::Internal } else { SpanKind::Client }.into(),
-            start_time_unix_nano: clock.unix_nanos(owner.opened),
-            end_time_unix_nano: clock.unix_nanos(owner.opened),
-            attributes: attributes.finish(),
-            status: Some(Status::default()),
-            ..Span::default()
-        };
-        enclose(identity, vec![span])
+        let id = ids::connect(&self.options.id_key, owner.trace);
+        let place = Place { trace: owner.trace, id, parent: None };
+        let times = (owner.opened, owner.opened);
+        let span = self.span(clock, span::TCP_CONNECT, SpanKind::Client, place, times, &attributes);
+        Record { resource: self.resources.of(identity), bytes: span.write("") }
     }
 
-    /// The spans of an attempt, one entry for each resource; empty if this node has nothing to say of it.
-    pub fn encode(&self, described: &Described) -> Vec<ResourceSpans> {
+    /// The spans of an attempt whose facts those are, and their being kept with that probability, if it is known; none if
+    /// this node has nothing to say of it. Those of one resource follow each other.
+    pub fn spans(&self, described: &Described, facts: &Facts, kept: Option<Threshold>) -> Vec<Record> {
         let attempt = &*described.attempt;
-        let mut groups = Groups::default();
+        let state = kept.map(Threshold::trace_state).unwrap_or_default();
+        let mut records = Vec::with_capacity(3);
+        let mut push = |resource: &Arc<Identity>, bytes| {
+            records.push(Record { resource: self.resources.of(resource), bytes });
+        };
         if attempt.role == Role::Client {
             let client = described.client.as_ref().unwrap_or(&described.unknown);
-            groups.push(client, self.connect(described));
+            push(client, self.connect(described, &facts.client, &state));
             if let Some(answered) = attempt.answered_trace.filter(|&answered| answered != attempt.trace) {
-                groups.push(client, self.connect_again(described, answered));
+                push(client, self.connect_again(described, answered, &state));
             }
         }
         let connect = self.connect_as_parent(attempt);
-        let accept = attempt.server.as_ref().map(|socket| self.accept(described, socket, connect));
         if let Some(forward) = Forward::of(attempt) {
             // With no `tcp connect` to come, the accepted connection holds the trace together.
-            let accept = accept.as_ref().map(|_| Parent { id: self.accept_id(attempt), remote: false });
-            groups.push(&described.node, self.forward(described, &forward, connect.or(accept)));
+            let accept = attempt.server.as_ref().map(|_| Parent { id: self.accept_id(attempt), remote: false });
+            push(&described.node, self.forward(described, &forward, connect.or(accept), &state));
         }
-        if let Some(accept) = accept {
-            groups.push(described.server.as_ref().unwrap_or(&described.unknown), accept);
+        if let Some(socket) = &attempt.server {
+            let server = described.server.as_ref().unwrap_or(&described.unknown);
+            push(server, self.accept(described, &facts.server, socket, connect, &state));
         }
-        groups.finish()
+        records
+    }
+
+    /// The record of a flow.
+    pub fn flow(&self, described: &DescribedFlow, sampled: bool) -> Record {
+        let bytes = flows::record(described, &self.options.id_key, sampled);
+        Record { resource: self.resources.of(&described.own), bytes }
     }
 
     /// The attempt's `tcp connect` as a parent: this node's own, or that of a client with an agent of
@@ -149,28 +203,41 @@ impl Encoder {
         ids::span(&self.options.id_key, attempt.trace, &self.options.node_name, SpanRole::Accept, "")
     }
 
-    fn connect(&self, described: &Described) -> Span {
+    fn connect(&self, described: &Described, attributes: &Attributes, state: &str) -> Vec<u8> {
         let attempt = &*described.attempt;
-        let attributes = self.client_facts(described);
-        let (events, dropped_events_count) = events::of_attempt(attempt, described.clock);
-        let (links, dropped_links_count) = links::of_attempt(attempt, &self.options.id_key);
+        let (mut events, mut links) = (Vec::with_capacity(512), Vec::new());
+        let dropped_events = events::of_attempt(attempt, described.clock, &mut events);
+        let dropped_links = links::of_attempt(attempt, &self.options.id_key, &mut links);
         let id = ids::connect(&self.options.id_key, attempt.trace);
         let place = Place { trace: attempt.trace, id, parent: None };
         let times = (attempt.started, attempt.ended);
-        Span {
+        Draft {
             events,
-            dropped_events_count,
+            dropped_events,
             links,
-            dropped_links_count,
-            status: Some(status(described)),
-            ..self.span(described, span::TCP_CONNECT, SpanKind::Client, place, times, attributes)
+            dropped_links,
+            failed: failed(described),
+            ..self.span(described.clock, span::TCP_CONNECT, SpanKind::Client, place, times, attributes)
+        }
+        .write(state)
+    }
+
+    /// All that is known of an attempt, for its spans and its record alike.
+    pub fn facts(&self, described: &Described) -> Facts {
+        let attempt = &*described.attempt;
+        let client = attempt.role == Role::Client;
+        let server = attempt.server.as_ref();
+        Facts {
+            client: if client { self.client_facts(described) } else { Attributes::default() },
+            server: server.map(|socket| self.server_facts(described, socket)).unwrap_or_default(),
         }
     }
 
     /// All that is known of a client's attempt, for its span and its record alike.
     fn client_facts(&self, described: &Described) -> Attributes {
         let attempt = &*described.attempt;
-        let mut attributes = Attributes::with_capacity(48);
+        let mut attributes = Attributes::with_capacity(32);
+        attributes.mark(attribute::SYNSPAN_REPLAY, self.options.replay);
         facts::put_client_ends(&mut attributes, attempt);
         facts::put_verdict(&mut attributes, described);
         if let Some(peer) = &described.peer {
@@ -190,29 +257,28 @@ impl Encoder {
         attributes
     }
 
-    /// The attempt's log record; none if another node's agent has it. `sampled` says whether the span was kept.
+    /// The log record of an attempt whose facts those are; none if another node's agent has it. `sampled` says whether the
+    /// span was kept.
     ///
     /// The client's node tells of every attempt; the server's of those whose client has no agent.
-    pub fn record(&self, described: &Described, sampled: bool) -> Option<ResourceLogs> {
+    pub fn record(&self, described: &Described, facts: &Facts, sampled: bool) -> Option<Record> {
         let attempt = &*described.attempt;
         let pending = attempt.verdict.outcome == Outcome::Pending;
         let name = if pending && attempt.syns > 1 { event::SYNSPAN_CONNECT_STALLED } else { event::SYNSPAN_CONNECT };
-        let (resource, mut attributes, span) = match (attempt.role, &attempt.server) {
+        let mut more = Attributes::with_capacity(4);
+        let (resource, facts, span) = match (attempt.role, &attempt.server) {
             (Role::Client, _) => {
-                let span = ids::connect(&self.options.id_key, attempt.trace);
-                let mut attributes = self.client_facts(described);
                 if let Some(forward) = Forward::of(attempt) {
-                    forward.put_nat(&mut attributes);
+                    forward.put_nat(&mut more);
                 }
-                (described.client.as_ref(), attributes, span)
+                (described.client.as_ref(), &facts.client, ids::connect(&self.options.id_key, attempt.trace))
             }
-            (Role::Server, Some(socket)) if self.connect_as_parent(attempt).is_none() => {
-                (described.server.as_ref(), self.server_facts(described, socket), self.accept_id(attempt))
+            (Role::Server, Some(_)) if self.connect_as_parent(attempt).is_none() => {
+                (described.server.as_ref(), &facts.server, self.accept_id(attempt))
             }
             _ => return None,
         };
-        attributes.double(attribute::SYNSPAN_DURATION, attempt.duration().as_secs_f64());
-        attributes.mark(attribute::SYNSPAN_REPLAY, self.options.replay);
+        more.double(attribute::SYNSPAN_DURATION, attempt.duration().as_secs_f64());
         let event = logs::Event {
             name,
             severity: logs::Severity::of(attempt),
@@ -221,7 +287,8 @@ impl Encoder {
             span: Some((attempt.trace, span)),
             sampled,
         };
-        Some(logs::enclose(resource.unwrap_or(&described.unknown), event.record(attributes)))
+        let resource = self.resources.of(resource.unwrap_or(&described.unknown));
+        Some(Record { resource, bytes: event.record(&[facts, &more]) })
     }
 
     /// Where an attempt's own span is: the client's, else the server's.
@@ -234,7 +301,7 @@ impl Encoder {
 
     /// The short `tcp connect` in the trace of a later SYN that was the one answered: a far node that
     /// never saw the first SYN names it as its parent.
-    fn connect_again(&self, described: &Described, answered: TraceId) -> Span {
+    fn connect_again(&self, described: &Described, answered: TraceId, state: &str) -> Vec<u8> {
         let attempt = &*described.attempt;
         let mut attributes = Attributes::with_capacity(16);
         facts::put_client_ends(&mut attributes, attempt);
@@ -247,56 +314,67 @@ impl Encoder {
         let id = ids::connect(&self.options.id_key, answered);
         let place = Place { trace: answered, id, parent: None };
         let times = (answered_syn(attempt, answered), attempt.ended);
-        Span {
-            links: vec![links::to(attempt.trace, value::link_type::SYN_RETRY, &self.options.id_key)],
-            status: Some(status(described)),
-            ..self.span(described, span::TCP_CONNECT, SpanKind::Client, place, times, attributes)
+        attributes.mark(attribute::SYNSPAN_REPLAY, self.options.replay);
+        let mut links = Vec::new();
+        links::to(attempt.trace, value::link_type::SYN_RETRY, &self.options.id_key, &mut links);
+        Draft {
+            links,
+            failed: failed(described),
+            ..self.span(described.clock, span::TCP_CONNECT, SpanKind::Client, place, times, &attributes)
         }
+        .write(state)
     }
 
-    fn forward(&self, described: &Described, forward: &Forward<'_>, parent: Option<Parent>) -> Span {
+    fn forward(&self, described: &Described, forward: &Forward<'_>, parent: Option<Parent>, state: &str) -> Vec<u8> {
         let attempt = &*described.attempt;
         let mut attributes = Attributes::with_capacity(32);
         forward.put(&mut attributes);
         facts::put_transport(&mut attributes, forward.entry.tuple.dst.addr);
         let culprit = attempt.verdict.cause == Some(Cause::DroppedInNode);
         // Where no other span of this node says what came of it, this one does.
-        let status = if attempt.role != Role::Client && attempt.server.is_none() {
+        let failed = if attempt.role != Role::Client && attempt.server.is_none() {
             facts::put_verdict(&mut attributes, described);
-            status(described)
+            failed(described)
         } else if culprit {
             attributes.str(attribute::SYNSPAN_OUTCOME, attempt.verdict.outcome.as_str());
             attributes.str(attribute::SYNSPAN_CAUSE, Cause::DroppedInNode.as_str());
             attributes.opt_str(attribute::ERROR_TYPE, error_type(attempt));
-            status(described)
+            failed(described)
         } else {
-            Status::default()
+            None
         };
+        attributes.mark(attribute::SYNSPAN_REPLAY, self.options.replay);
         let point = &forward.entry.interface;
         let id = ids::span(&self.options.id_key, attempt.trace, &self.options.node_name, SpanRole::Forward, point);
         let place = Place { trace: attempt.trace, id, parent };
-        Span {
-            status: Some(status),
-            ..self.span(described, span::TCP_FORWARD, SpanKind::Internal, place, forward.times(), attributes)
-        }
+        let times = forward.times();
+        Draft { failed, ..self.span(described.clock, span::TCP_FORWARD, SpanKind::Internal, place, times, &attributes) }
+            .write(state)
     }
 
-    fn accept(&self, described: &Described, socket: &ServerSocket, parent: Option<Parent>) -> Span {
+    fn accept(
+        &self,
+        described: &Described,
+        attributes: &Attributes,
+        socket: &ServerSocket,
+        parent: Option<Parent>,
+        state: &str,
+    ) -> Vec<u8> {
         let attempt = &*described.attempt;
-        let attributes = self.server_facts(described, socket);
         // From the SYN's arrival; on the client's own node the last sight of it is the nearest.
         let last_sight = attempt.sightings.last().map(|sighting| sighting.first);
         let arrived = if attempt.role == Role::Client { last_sight } else { None };
         let start = arrived.unwrap_or(attempt.started).min(socket.established);
         let place = Place { trace: attempt.trace, id: self.accept_id(attempt), parent };
         let times = (start, socket.established);
-        self.span(described, span::TCP_ACCEPT, SpanKind::Server, place, times, attributes)
+        self.span(described.clock, span::TCP_ACCEPT, SpanKind::Server, place, times, attributes).write(state)
     }
 
     /// All that is known of an accepted connection.
     fn server_facts(&self, described: &Described, socket: &ServerSocket) -> Attributes {
         let attempt = &*described.attempt;
         let mut attributes = Attributes::with_capacity(24);
+        attributes.mark(attribute::SYNSPAN_REPLAY, self.options.replay);
         attributes.endpoint(attribute::CLIENT_ADDRESS, attribute::CLIENT_PORT, socket.tuple.src);
         attributes.endpoint(attribute::SERVER_ADDRESS, attribute::SERVER_PORT, socket.tuple.dst);
         facts::put_transport(&mut attributes, socket.tuple.dst.addr);
@@ -309,41 +387,41 @@ impl Encoder {
         attributes
     }
 
-    fn span(
+    fn span<'a>(
         &self,
-        described: &Described,
-        name: &str,
+        clock: WallClock,
+        name: &'static str,
         kind: SpanKind,
         place: Place,
         (start, end): (Mono, Mono),
-        mut attributes: Attributes,
-    ) -> Span {
-        attributes.mark(attribute::SYNSPAN_REPLAY, self.options.replay);
-        let kind = if self.options.internal_kind { SpanKind::Internal } else { kind };
-        let remote = place.parent.is_some_and(|parent| parent.remote);
-        Span {
-            trace_id: place.trace.0.to_vec(),
-            span_id: place.id.0.to_vec(),
-            trace_state: String::new(),
-            parent_span_id: place.parent.map(|parent| parent.id.0.to_vec()).unwrap_or_default(),
-            flags: TRACE_FLAGS | HAS_IS_REMOTE | if remote { IS_REMOTE } else { 0 },
-            name: name.to_owned(),
-            kind: kind.into(),
-            start_time_unix_nano: described.clock.unix_nanos(start),
-            end_time_unix_nano: described.clock.unix_nanos(end.max(start)),
-            attributes: attributes.finish(),
-            status: Some(Status::default()),
-            ..Span::default()
+        attributes: &'a Attributes,
+    ) -> Draft<'a> {
+        Draft {
+            name,
+            kind: if self.options.internal_kind { SpanKind::Internal } else { kind },
+            place,
+            times: (clock.unix_nanos(start), clock.unix_nanos(end.max(start))),
+            attributes,
+            events: Vec::new(),
+            dropped_events: 0,
+            links: Vec::new(),
+            dropped_links: 0,
+            failed: None,
         }
     }
 }
 
-/// Unset on success, Error with the sentence on failure.
-fn status(described: &Described) -> Status {
-    if !described.attempt.failed() {
-        return Status::default();
+#[cfg(test)]
+impl Encoder {
+    /// The spans of an attempt as a backend reads them, one entry for each resource.
+    pub(crate) fn encode(&self, described: &Described) -> Vec<opentelemetry_proto::tonic::trace::v1::ResourceSpans> {
+        super::decoded::spans(&self.spans(described, &self.facts(described), None))
     }
-    Status { message: explanation(described).unwrap_or_default(), code: StatusCode::Error.into() }
+}
+
+/// The sentence of an attempt that failed.
+fn failed(described: &Described) -> Option<String> {
+    described.attempt.failed().then(|| explanation(described).unwrap_or_default())
 }
 
 /// When the SYN of a later trace was sent: the n-th later trace belongs to the n-th retransmission.
@@ -355,31 +433,6 @@ fn answered_syn(attempt: &Attempt, answered: TraceId) -> Mono {
         _ => None,
     });
     sent.unwrap_or(attempt.started)
-}
-
-/// Spans by resource, in the order in which the resources came.
-#[derive(Default)]
-struct Groups(Vec<(Arc<Identity>, Vec<Span>)>);
-
-impl Groups {
-    fn push(&mut self, resource: &Arc<Identity>, span: Span) {
-        match self.0.iter_mut().find(|(known, _)| known == resource) {
-            Some((_, spans)) => spans.push(span),
-            None => self.0.push((Arc::clone(resource), vec![span])),
-        }
-    }
-
-    fn finish(self) -> Vec<ResourceSpans> {
-        self.0.into_iter().map(|(resource, spans)| enclose(&resource, spans)).collect()
-    }
-}
-
-fn enclose(resource: &Identity, spans: Vec<Span>) -> ResourceSpans {
-    ResourceSpans {
-        resource: envelope::resource(resource),
-        scope_spans: vec![ScopeSpans { scope: envelope::scope(), spans, schema_url: SCHEMA_URL.to_owned() }],
-        schema_url: SCHEMA_URL.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Records that sum up: attempts beyond their budget, and SYNs from outside that came to nothing.
 
-use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
-
 use super::attributes::Attributes;
-use super::logs::{Event, Severity, enclose};
+use super::envelope::{Record, resource_bytes};
+use super::logs::{Event, Severity};
 use super::volume::Summary;
 use crate::identify::Identity;
 use crate::identify::clock::WallClock;
@@ -11,7 +10,7 @@ use crate::names::{attribute, event};
 use crate::track::attempt::InboundSummary;
 
 /// Attempts of one workload, destination and cause beyond their budget; those of many on the node's network.
-pub fn beyond_budget(summary: &Summary, network: &Identity, clock: WallClock) -> ResourceLogs {
+pub fn beyond_budget(summary: &Summary, network: &Identity, clock: WallClock) -> Record {
     let Summary { key, attempts, failed, from, until } = summary;
     let seconds = until.since(*from).as_secs_f64();
     let mut attributes = Attributes::with_capacity(8);
@@ -38,11 +37,12 @@ pub fn beyond_budget(summary: &Summary, network: &Identity, clock: WallClock) ->
         span: None,
         sampled: false,
     };
-    enclose(key.client.as_deref().unwrap_or(network), event.record(attributes))
+    let resource = resource_bytes(key.client.as_deref().unwrap_or(network));
+    Record { resource, bytes: event.record(&[&attributes]) }
 }
 
 /// SYNs from outside to a listener of this node.
-pub fn inbound(summary: &InboundSummary, network: &Identity, clock: WallClock) -> ResourceLogs {
+pub fn inbound(summary: &InboundSummary, network: &Identity, clock: WallClock) -> Record {
     let seconds = summary.until.since(summary.from).as_secs_f64();
     let mut attributes = Attributes::with_capacity(8);
     attributes.endpoint(attribute::SERVER_ADDRESS, attribute::SERVER_PORT, summary.listener);
@@ -60,7 +60,7 @@ pub fn inbound(summary: &InboundSummary, network: &Identity, clock: WallClock) -
         span: None,
         sampled: false,
     };
-    enclose(network, event.record(attributes))
+    Record { resource: resource_bytes(network), bytes: event.record(&[&attributes]) }
 }
 
 fn int(count: u64) -> i64 {

@@ -106,9 +106,10 @@ impl Teller {
         }
         if let Some(sending) = &mut self.sending {
             let due = stages::due(&described.attempt);
-            sending.offer(Parcel::traces(due, sending.encoder.encode(&described)));
-            let record = sending.encoder.record(&described, true);
-            sending.offer(Parcel::logs(due, record.into_iter().collect()));
+            let facts = sending.encoder.facts(&described);
+            sending.offer(stages::spans(due, sending.encoder.spans(&described, &facts, None)));
+            let record = sending.encoder.record(&described, &facts, true);
+            sending.offer(stages::records(due, record));
         }
         Ok(())
     }

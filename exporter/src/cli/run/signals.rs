@@ -7,10 +7,9 @@ use std::time::Duration;
 use crate::capture::observation::Mono;
 use crate::config::{Config, ConnectLogs};
 use crate::deliver::{Delivery, Parcel, Priority as Due, Signal};
-use crate::encode::flows;
 use crate::encode::metrics::{Exemplar, Meter, Moved, NodeMeter};
 use crate::encode::privacy::Privacy;
-use crate::encode::spans::Encoder;
+use crate::encode::spans::{Encoder, Facts};
 use crate::encode::summaries;
 use crate::encode::volume::{Decision, Volume};
 use crate::encode::{Priority, priority};
@@ -166,8 +165,9 @@ impl Signals {
         self.note(decision);
         let kept = decision.keeps();
         if let Decision::Keep(threshold) = decision {
-            self.spans(described, threshold);
-            self.record(described);
+            let facts = self.encoder.facts(described);
+            self.spans(described, &facts, threshold);
+            self.record(described, &facts);
         }
         if self.wanted.metrics {
             let exemplar = Exemplar {
@@ -185,8 +185,8 @@ impl Signals {
     /// Tells of an attempt that is open after its second SYN.
     pub fn stalled(&mut self, described: &Described) {
         if self.stalled_logs && self.wanted.logs {
-            let record = self.encoder.record(described, false);
-            self.delivery.offer(Parcel::logs(Due::Failure, record.into_iter().collect()));
+            let record = self.encoder.record(described, &self.encoder.facts(described), false);
+            self.delivery.offer(stages::records(Due::Failure, record));
         }
     }
 
@@ -222,8 +222,8 @@ impl Signals {
             FlowSide::Server => described.attempt_sent.is_none(),
         };
         if tells && self.flow_logs && self.wanted.logs {
-            let record = flows::record(&described, &self.privacy.key, described.attempt_sent == Some(true));
-            self.delivery.offer(Parcel::logs(Due::Success, vec![record]));
+            let record = self.encoder.flow(&described, described.attempt_sent == Some(true));
+            self.delivery.offer(stages::records(Due::Success, [record]));
         }
     }
 
@@ -239,7 +239,7 @@ impl Signals {
         if self.wanted.logs {
             let summary = InboundSummary { listener: self.privacy.endpoint(summary.listener), ..*summary };
             let record = summaries::inbound(&summary, &self.network, WallClock::now());
-            self.delivery.offer(Parcel::logs(Due::Failure, vec![record]));
+            self.delivery.offer(stages::records(Due::Failure, [record]));
         }
     }
 
@@ -247,7 +247,7 @@ impl Signals {
     pub fn tick(&mut self, now: Mono, last: bool) {
         for summary in self.volume.summaries(now, last) {
             let record = summaries::beyond_budget(&summary, &self.network, WallClock::now());
-            self.delivery.offer(Parcel::logs(Due::Failure, vec![record]));
+            self.delivery.offer(stages::records(Due::Failure, [record]));
         }
         if self.wanted.metrics && (last || now.since(self.collected) >= self.interval) {
             self.collected = now;
@@ -268,7 +268,7 @@ impl Signals {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn spans(&self, described: &Described, threshold: Option<crate::encode::volume::Threshold>) {
+    fn spans(&self, described: &Described, facts: &Facts, threshold: Option<crate::encode::volume::Threshold>) {
         if !self.wanted.traces {
             return;
         }
@@ -279,14 +279,13 @@ impl Signals {
             && described.previous_owner_sent != Some(true)
         {
             let identity = described.previous_owner.as_ref().unwrap_or(&described.unknown);
-            self.delivery
-                .offer(Parcel::traces(Due::Failure, vec![self.encoder.late(owner, identity, described.clock)]));
+            self.delivery.offer(stages::spans(Due::Failure, [self.encoder.late(owner, identity, described.clock)]));
         }
-        let spans = self.encoder.encode_kept(described, threshold);
-        self.delivery.offer(Parcel::traces(stages::due(&described.attempt), spans));
+        let spans = self.encoder.spans(described, facts, threshold);
+        self.delivery.offer(stages::spans(stages::due(&described.attempt), spans));
     }
 
-    fn record(&self, described: &Described) {
+    fn record(&self, described: &Described, facts: &Facts) {
         let attempt = &*described.attempt;
         let wanted = match self.connect_logs {
             ConnectLogs::All => true,
@@ -295,8 +294,8 @@ impl Signals {
         };
         // One that is open at the agent's end has no outcome to tell.
         if self.wanted.logs && wanted && attempt.verdict.outcome != Outcome::Pending {
-            let record = self.encoder.record(described, self.wanted.traces);
-            self.delivery.offer(Parcel::logs(stages::due(attempt), record.into_iter().collect()));
+            let record = self.encoder.record(described, facts, self.wanted.traces);
+            self.delivery.offer(stages::records(stages::due(attempt), record));
         }
     }
 }

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 use proptest::prelude::*;
 use synspan_schema::{Registry, otlp};
 
 use super::arbitrary::any_described;
 use super::*;
-use crate::encode::{Priority, priority};
+use crate::encode::{Priority, decoded, priority};
 use crate::identify::fixtures::{self, STALE, START_UNIX};
+use crate::names::SCHEMA_URL;
 use crate::track::attempt::MAX_STEPS;
 use crate::track::trace_id::DEFAULT_KEY;
 
@@ -478,7 +480,10 @@ fn what_is_encoded_is_what_the_registry_says() {
     for case in cases {
         let encoder = encoder("node-1", &[]);
         let mut found = otlp::of_spans(&registry, &encoder.encode(&case));
-        found.extend(otlp::of_logs(&registry, encoder.record(&case, true).as_slice()));
+        found.extend(otlp::of_logs(
+            &registry,
+            &decoded::logs(encoder.record(&case, &encoder.facts(&case), true).as_slice()),
+        ));
         assert!(found.is_empty(), "{found:#?}");
     }
 }
