@@ -69,8 +69,8 @@ kubernetes: setup ## Build the Kubernetes API server of the tests, once: three t
 prometheus: setup ## Build the Prometheus of the tests, once: about two minutes
 	@scripts/prometheus.sh
 
-bench: release ## Cost per connection, beside tcplife, tcpstates and conntrack -E; report in target/bench/report.json
-	@$(BIN)/release/lab bench $(ARGS)
+bench: release ## Cost per connection, beside tcplife, tcpstates and conntrack -E, and with all signals to a Collector; reports in target/bench/
+	@scripts/bench.sh $(BIN)/release/lab $(ARGS)
 
 bench-identity: release ## What names from a Kubernetes API server add to a connection's cost
 	@scripts/lab-kubernetes.sh $(BIN)/release/lab bench identity $(ARGS)

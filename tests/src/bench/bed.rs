@@ -13,6 +13,11 @@ use crate::net::process::Process;
 
 const SERVERS: [&str; 4] = ["192.168.70.20", "192.168.70.21", "192.168.70.22", "192.168.70.23"];
 
+/// Where connections go that stay open, and the ports after it.
+const FIRST_HOLDING_PORT: u16 = 21_000;
+/// Of one client; the limit of open files is at least that on any machine.
+const HELD_BY_ONE: u32 = 15_000;
+
 /// The namespaces, the cgroups and the servers. All of it goes on drop, the processes first.
 #[derive(Debug)]
 pub struct Bed {
@@ -20,7 +25,7 @@ pub struct Bed {
     pod: Netns,
     /// The node's network namespace.
     pub node: Netns,
-    _outside: Netns,
+    outside: Netns,
     cgroup: Cgroup,
     /// The cgroup of the node, where the agent attaches.
     pub node_cgroup: PathBuf,
@@ -88,7 +93,7 @@ impl Bed {
             _servers: servers,
             pod,
             node,
-            _outside: outside,
+            outside,
             cgroup,
             node_cgroup,
             pod_cgroup,
@@ -109,15 +114,38 @@ impl Bed {
 
     /// Makes that many connections from the pod, one after the other: nanoseconds for each.
     pub fn connect(&self, connections: u32) -> Result<f64> {
-        let mut child = self.start_client(connections)?;
-        let mut line = String::new();
-        if let Some(stdout) = child.child().stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).context("read the client's result")?;
-        }
+        let line = first_line(&mut self.start_client(connections)?)?;
         let Ok(done) = serde_json::from_str::<Done>(&line) else {
             return lab("the benchmark's client failed; what it said is above");
         };
         Ok(done.nanoseconds as f64 / f64::from(connections))
+    }
+
+    /// Makes connections that send nothing and stay open until what is returned is dropped. They are of several clients
+    /// and servers: a process may have no more than some ten thousand files open.
+    pub fn hold(&self, connections: u32) -> Result<Vec<Process>> {
+        let mut all = Vec::new();
+        let (mut left, mut port) = (connections, FIRST_HOLDING_PORT);
+        while left > 0 {
+            let now = left.min(HELD_BY_ONE);
+            let mut command = worker(&self.outside)?;
+            command.args(["--hold", &port.to_string()]);
+            let mut server = Process::spawn(command, "a server that holds connections")?;
+            if first_line(&mut server)?.trim() != "ready" {
+                return lab("a server that holds connections did not start");
+            }
+            let mut command = worker(&self.pod)?;
+            command.args(["--cgroup".as_ref(), self.pod_cgroup.as_os_str()]).stdin(Stdio::piped());
+            command.args(["--hold", &port.to_string(), "--servers", &SERVERS.join(",")]);
+            command.args(["--connections", &now.to_string()]);
+            let mut client = Process::spawn(command, "a client that holds connections")?;
+            if serde_json::from_str::<Done>(&first_line(&mut client)?).is_err() {
+                return lab("a client that holds connections failed; what it said is above");
+            }
+            all.extend([client, server]);
+            (left, port) = (left - now, port + 1);
+        }
+        Ok(all)
     }
 
     /// Starts the client, for a caller that does not wait for it.
@@ -141,12 +169,17 @@ fn worker(netns: &Netns) -> Result<Command> {
     Ok(command)
 }
 
+/// What a worker says first.
+fn first_line(worker: &mut Process) -> Result<String> {
+    let mut line = String::new();
+    if let Some(stdout) = worker.child().stdout.take() {
+        BufReader::new(stdout).read_line(&mut line).context("read what a worker says")?;
+    }
+    Ok(line)
+}
+
 fn start_servers(outside: &Netns) -> Result<Process> {
     let command = worker(outside)?;
     let mut servers = Process::spawn(command, "the benchmark's servers")?;
-    let mut line = String::new();
-    if let Some(stdout) = servers.child().stdout.take() {
-        BufReader::new(stdout).read_line(&mut line).context("wait for the servers")?;
-    }
-    if line.trim() == "ready" { Ok(servers) } else { lab("the benchmark's servers did not start") }
+    if first_line(&mut servers)?.trim() == "ready" { Ok(servers) } else { lab("the benchmark's servers did not start") }
 }

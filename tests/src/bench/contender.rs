@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -86,15 +87,67 @@ pub struct Taken {
     pub lines: Option<u64>,
     /// What it says it lost, where it says so.
     pub lost: Option<u64>,
+    /// All that it says at its end; the agent alone does.
+    pub counted: Option<Counted>,
+}
+
+impl Taken {
+    /// What the agent counted; an error where it did not say.
+    pub fn counted(&self) -> Result<Counted> {
+        self.counted.ok_or_else(|| Error::Lab("the agent left no line `synspan counters`".to_owned()))
+    }
+}
+
+/// What the agent's line `synspan counters {...}` says at its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// Lost on the way from the kernel to the receiver: records that found the ring full or made no sense, attempts
+    /// evicted, findings and records dropped.
+    pub lost: u64,
+    /// Tenancies that the ledger remembered.
+    pub tenancies: u64,
+    /// Spans that the receiver took.
+    pub traces: u64,
+    /// Log records that it took.
+    pub logs: u64,
+    /// Points of metrics that it took.
+    pub metrics: u64,
+}
+
+impl Counted {
+    /// Adds another run's; tenancies are those of the last.
+    pub fn add(&mut self, other: &Self) {
+        self.lost += other.lost;
+        self.tenancies = other.tenancies;
+        self.traces += other.traces;
+        self.logs += other.logs;
+        self.metrics += other.metrics;
+    }
+}
+
+/// Memory of a process, in MiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Resident now.
+    pub now: f64,
+    /// Of it, what is not a page of a file.
+    pub anonymous: f64,
+    /// The most that was resident.
+    pub peak: f64,
 }
 
 impl Running {
     /// Starts it and waits until it watches. `extra` goes into the agent's configuration.
     pub fn start(kind: Kind, bed: &Bed, agent: &Path, sink: &Sink, extra: &str) -> Result<Self> {
+        Self::start_to(kind, bed, agent, sink.address, extra)
+    }
+
+    /// The same, with the agent's exports sent to any address.
+    pub fn start_to(kind: Kind, bed: &Bed, agent: &Path, to: SocketAddr, extra: &str) -> Result<Self> {
         let output = bed.dir().join(format!("{}.out", kind.name()));
         let file = File::create(&output).context(format_args!("make {}", output.display()))?;
         let mut command = match kind {
-            Kind::Synspan => agent_command(bed, agent, Some(sink), extra)?,
+            Kind::Synspan => agent_command(bed, agent, Some(to), extra)?,
             Kind::Tcplife => Command::new("tcplife"),
             Kind::Tcpstates => Command::new("tcpstates"),
             Kind::Conntrack => {
@@ -120,6 +173,13 @@ impl Running {
         running.wait_until_ready()?;
         running.start = read_cpu(&running.cgroup)?;
         Ok(running)
+    }
+
+    /// What it holds of memory.
+    pub fn memory(&self) -> Result<Held> {
+        let id = self.process.id();
+        let of = |field| status_mib(id, field);
+        Ok(Held { now: of("VmRSS:")?, anonymous: of("RssAnon:")?, peak: of("VmHWM:")? })
     }
 
     /// The process.
@@ -160,7 +220,7 @@ impl Running {
     pub fn stop(mut self) -> Result<Taken> {
         // What it is behind with is its cost too; a line a tenth of a second late is still written.
         std::thread::sleep(Duration::from_millis(200));
-        let rss_mib = peak_memory(self.process.id())?;
+        let rss_mib = status_mib(self.process.id(), "VmHWM:")?;
         if self.kind == Kind::Synspan {
             self.process.terminate(Duration::from_secs(20))?;
         } else {
@@ -180,8 +240,8 @@ impl Running {
             Kind::Synspan => None,
             _ => Some(count_lines(&self.output)?),
         };
-        let lost = self.lines.take().and_then(|lines| lost(lines.iter()));
-        Ok(Taken { cpu, rss_mib, lines, lost })
+        let counted = self.lines.take().and_then(|lines| counted(lines.iter()));
+        Ok(Taken { cpu, rss_mib, lines, lost: counted.map(|counted| counted.lost), counted })
     }
 
     /// Ends it by SIGKILL.
@@ -198,14 +258,18 @@ pub fn in_node(bed: &Bed) -> Command {
 }
 
 /// The agent's command line, with a configuration written for it.
-pub fn agent_command(bed: &Bed, agent: &Path, sink: Option<&Sink>, extra: &str) -> Result<Command> {
-    let exporter = match sink {
-        Some(sink) => format!("exporters:\n  otlp:\n    endpoint: {}\n    tls:\n      insecure: true\n", sink.address),
+pub fn agent_command(bed: &Bed, agent: &Path, to: Option<SocketAddr>, extra: &str) -> Result<Command> {
+    let exporter = match to {
+        Some(address) => format!("exporters:\n  otlp:\n    endpoint: {address}\n    tls:\n      insecure: true\n"),
         None => "exporters:\n  debug: {}\n".to_owned(),
     };
-    let name = if sink.is_some() { "otlp" } else { "debug" };
+    let pipelines = if to.is_some() {
+        "{traces: {exporters: [otlp]}, logs: {exporters: [otlp]}, metrics: {exporters: [otlp]}}"
+    } else {
+        "{traces: {exporters: [debug]}}"
+    };
     let config = format!(
-        "{exporter}service:\n  pipelines:\n    traces:\n      exporters: [{name}]\n\
+        "{exporter}service:\n  pipelines: {pipelines}\n\
          identity:\n  node_name: {}\ncapture:\n  cgroup: {}\n{extra}",
         bed.node_name,
         bed.node_cgroup.display()
@@ -246,17 +310,24 @@ pub fn read_lines(stream: std::process::ChildStderr) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// What the agent's line `synspan counters {...}` says was lost on the way from the kernel to the receiver: records
-/// that found the ring full or made no sense, attempts evicted, findings and spans dropped.
-fn lost(lines: impl Iterator<Item = String>) -> Option<u64> {
+fn counted(lines: impl Iterator<Item = String>) -> Option<Counted> {
     let last = lines.filter_map(|line| Some(line.split_once("synspan counters ")?.1.to_owned())).last()?;
     // The line may go on after the counters.
     let counters: serde_json::Value = serde_json::Deserializer::from_str(&last).into_iter().next()?.ok()?;
     let at = |pointer| counters.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
     let lost = ["/capture/lost", "/capture/undecodable", "/track/evicted_attempts", "/findings_dropped"].map(at);
-    let exporters = counters["deliver"].as_array().into_iter().flatten();
-    let dropped = exporters.filter_map(|exporter| exporter["dropped"].as_object()).flat_map(|reasons| reasons.values());
-    Some(lost.iter().sum::<u64>() + dropped.filter_map(serde_json::Value::as_u64).sum::<u64>())
+    let exporters = || counters["deliver"].as_array().into_iter().flatten();
+    let dropped =
+        exporters().filter_map(|exporter| exporter["dropped"].as_object()).flat_map(|reasons| reasons.values());
+    let lost = lost.iter().sum::<u64>() + dropped.filter_map(serde_json::Value::as_u64).sum::<u64>();
+    let sent = |signal: &str| {
+        exporters()
+            .filter(|exporter| exporter["signal"] == signal)
+            .filter_map(|exporter| exporter["sent"].as_u64())
+            .sum()
+    };
+    let tenancies = at("/track/tenancies");
+    Some(Counted { lost, tenancies, traces: sent("traces"), logs: sent("logs"), metrics: sent("metrics") })
 }
 
 /// A cgroup's processor time: exact, and complete when its processes are gone, unlike /proc/PID/stat.
@@ -270,14 +341,13 @@ fn read_cpu(cgroup: &Path) -> Result<Cpu> {
     }
 }
 
-/// VmHWM of a process in MiB (proc(5)).
-fn peak_memory(process: u32) -> Result<f64> {
+/// A field of /proc/PID/status in MiB (proc_pid_status(5)).
+fn status_mib(process: u32, field: &str) -> Result<f64> {
     let path = format!("/proc/{process}/status");
     let text = std::fs::read_to_string(&path).context(format_args!("read {path}"))?;
-    let kib = text
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-    kib.map(|kib| kib / 1024.0).ok_or_else(|| Error::Lab(format!("{path} has no VmHWM")))
+    let kib =
+        text.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    kib.map(|kib| kib / 1024.0).ok_or_else(|| Error::Lab(format!("{path} has no {field}")))
 }
 
 fn count_lines(path: &Path) -> Result<u64> {
@@ -297,7 +367,7 @@ mod tests {
                "findings_dropped": 1, "deliver": [{"sent": 7, "dropped": {"shutdown": 3, "queue_full": 4}}]} more"#,
             "bye",
         ];
-        assert_eq!(lost(lines.iter().map(ToString::to_string)), Some(10));
-        assert_eq!(lost(std::iter::once("bye".to_owned())), None);
+        assert_eq!(counted(lines.iter().map(ToString::to_string)).map(|counted| counted.lost), Some(10));
+        assert!(counted(std::iter::once("bye".to_owned())).is_none());
     }
 }

@@ -93,6 +93,21 @@ pub fn programs_of(process: u32) -> Vec<u32> {
     ids
 }
 
+/// Bytes of the BPF maps and rings that a process holds, by its open files: what the kernel accounts for each.
+pub fn maps_of(process: u32) -> u64 {
+    let entries = std::fs::read_dir(format!("/proc/{process}/fdinfo")).into_iter().flatten().flatten();
+    let mut maps: Vec<(u64, u64)> = entries
+        .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
+        .filter_map(|text| {
+            let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+            Some((field("map_id:")?, field("memlock:")?))
+        })
+        .collect();
+    maps.sort_unstable();
+    maps.dedup();
+    maps.iter().map(|(_, bytes)| bytes).sum()
+}
+
 /// A program that does nothing but return, attached both ways to some interfaces: the least that any program there
 /// can cost.
 #[derive(Debug)]

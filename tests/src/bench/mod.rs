@@ -11,10 +11,13 @@ mod identity;
 mod interfaces;
 pub mod kernel;
 mod kill;
+mod relay;
 mod report;
+mod signals;
 mod sink;
 mod traffic;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::error::{Result, lab};
@@ -27,6 +30,10 @@ pub use traffic::{WorkerArgs, work};
 pub enum Part {
     /// Time and memory per connection, beside the peers.
     Cost,
+    /// The same of all three signals, sent to a real Collector.
+    Signals,
+    /// Memory with 100,000 connections open and as many that have ended.
+    Memory,
     /// What is left behind after `kill -9`, with tcx and with clsact.
     Kill,
     /// How long a new pod's interface waits while the agent attaches to 200 others.
@@ -53,7 +60,10 @@ pub struct BenchArgs {
     /// The agent to measure; the one beside this program without.
     #[arg(long)]
     pub agent: Option<PathBuf>,
-    /// Where the figures of `cost` go, as JSON.
+    /// The Collector of `signals` and `memory`, by OTLP/gRPC without TLS, reached from here.
+    #[arg(long)]
+    pub collector: Option<SocketAddr>,
+    /// Where the figures go, as JSON: those of `cost` here, those of `signals` and `memory` beside it.
     #[arg(long, default_value = "target/bench/report.json")]
     pub report: PathBuf,
     /// Interfaces on the node in `interfaces`.
@@ -78,6 +88,16 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let asked = |part| args.parts.is_empty() || args.parts.contains(&part);
     if asked(Part::Cost) {
         cost::measure(args, &agent)?;
+    }
+    if asked(Part::Signals) {
+        let signals = signals::cost(args, &agent)?;
+        print!("{}", report::signals_table(&signals));
+        report::write(&signals, &args.report.with_file_name("signals.json"))?;
+    }
+    if asked(Part::Memory) {
+        let memory = signals::memory(args, &agent)?;
+        print!("{}", report::memory_table(&memory));
+        report::write(&memory, &args.report.with_file_name("memory.json"))?;
     }
     let mut failed = Vec::new();
     if asked(Part::Kill) {

@@ -65,6 +65,80 @@ pub struct Agent {
     pub lost: Option<u64>,
 }
 
+/// All three signals to a real Collector, with nothing left out: for each attempt where not said otherwise.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Signals {
+    /// Microseconds of user mode, until its end: all is encoded, compressed and sent.
+    pub user_us: f64,
+    /// Microseconds of system mode.
+    pub system_us: f64,
+    /// Bytes that the agent sent over TCP, compressed, HTTP/2 with them.
+    pub wire_bytes: f64,
+    /// Largest resident memory, MiB.
+    pub rss_mib: f64,
+    /// Spans that the Collector took.
+    pub spans: f64,
+    /// Log records that it took: one of the attempt, one of its flow.
+    pub log_records: f64,
+    /// Points of metrics that it took.
+    pub points: f64,
+    /// Records lost in all runs, as the agent counts them.
+    pub lost: u64,
+}
+
+/// The agent's memory with many connections, in MiB.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Memory {
+    /// Connections open.
+    pub open_flows: u32,
+    /// Tenancies in the ledger, those of the open ones with them.
+    pub tenancies: u64,
+    /// Records of flows that were open, as many as their pace let through.
+    pub flow_records: u64,
+    /// Resident then.
+    pub resident_mib: f64,
+    /// Of it, what is not a page of a file.
+    pub anonymous_mib: f64,
+    /// The most that was resident.
+    pub peak_mib: f64,
+    /// BPF maps and rings, beside it.
+    pub maps_mib: f64,
+    /// Records lost, as the agent counts them.
+    pub lost: u64,
+}
+
+/// The figures of all signals, for people.
+pub fn signals_table(signals: &Signals) -> String {
+    format!(
+        "\nAll signals to a Collector, for each attempt: user {:.1} us, system {:.1} us, {:.0} bytes on the wire;\n\
+         {:.2} spans, {:.2} log records, {:.4} points; peak {:.1} MiB; records lost: {}\n",
+        signals.user_us,
+        signals.system_us,
+        signals.wire_bytes,
+        signals.spans,
+        signals.log_records,
+        signals.points,
+        signals.rss_mib,
+        signals.lost
+    )
+}
+
+/// The figures of memory, for people.
+pub fn memory_table(memory: &Memory) -> String {
+    format!(
+        "\n{} connections open, {} tenancies, {} records of open flows: {:.1} MiB resident ({:.1} anonymous), {:.1} at\n\
+         most, and {:.1} MiB of BPF maps; records lost: {}\n",
+        memory.open_flows,
+        memory.tenancies,
+        memory.flow_records,
+        memory.resident_mib,
+        memory.anonymous_mib,
+        memory.peak_mib,
+        memory.maps_mib,
+        memory.lost
+    )
+}
+
 /// A peer's figures, as in [`Agent`].
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Peer {
@@ -129,7 +203,7 @@ pub fn table(rows: &[Row], report: &Report) -> String {
 }
 
 /// Writes the report.
-pub fn write(report: &Report, path: &Path) -> Result<()> {
+pub fn write(report: &impl Serialize, path: &Path) -> Result<()> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).context(format_args!("make {}", dir.display()))?;
     }

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
-use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::http::{Method, Request, Response, Uri};
 use tonic::codegen::{BoxFuture, Bytes, Service};
 use tonic::server::NamedService;
 
@@ -24,7 +24,7 @@ use crate::net::netns;
 pub struct Sink {
     /// Where it listens.
     pub address: SocketAddr,
-    kept: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+    kept: Arc<Mutex<Vec<Request<Bytes>>>>,
 }
 
 /// What was received.
@@ -36,7 +36,7 @@ pub struct Received {
     pub named: u64,
     /// Spans of any name.
     pub spans: u64,
-    /// Bytes of the requests' bodies, as compressed on the wire.
+    /// Bytes of the requests' bodies, as compressed on the wire; of all signals.
     pub bytes: u64,
 }
 
@@ -48,7 +48,7 @@ impl Sink {
         listener.set_nonblocking(true).context("set up the listener")?;
         let address = listener.local_addr().context("ask for the listener's address")?;
         let kept = Arc::new(Mutex::new(Vec::new()));
-        let keep = Keep(Arc::clone(&kept));
+        let keep = Arc::clone(&kept);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
         std::thread::Builder::new()
             .name("sink".into())
@@ -56,8 +56,11 @@ impl Sink {
                 runtime.block_on(async move {
                     let listener = tokio::net::TcpListener::from_std(listener)?;
                     let incoming = TcpListenerStream::new(listener);
-                    let server = tonic::transport::Server::builder().add_service(keep).serve_with_incoming(incoming);
-                    server.await.map_err(std::io::Error::other)
+                    let server = tonic::transport::Server::builder()
+                        .add_service(Keep::<0>(keep.clone()))
+                        .add_service(Keep::<1>(keep.clone()))
+                        .add_service(Keep::<2>(keep));
+                    server.serve_with_incoming(incoming).await.map_err(std::io::Error::other)
                 })
             })
             .context("start the receiver's thread")?;
@@ -74,13 +77,12 @@ impl Sink {
             .accept_compressed(CompressionEncoding::Zstd)
             .max_decoding_message_size(usize::MAX);
         let mut bytes = 0;
-        for (headers, body) in kept {
-            bytes += body.len() as u64;
-            let mut request = Request::new(Full::new(body));
-            *request.headers_mut() = headers;
-            *request.uri_mut() = EXPORT.parse().map_err(std::io::Error::other).context("name the method")?;
-            // Infallible; a refused request counts nothing, which the caller sees.
-            let Ok(_) = runtime.block_on(service.call(request));
+        for request in kept {
+            bytes += request.body().len() as u64;
+            if request.uri().path() == EXPORT {
+                // Infallible; a refused request counts nothing, which the caller sees.
+                let Ok(_) = runtime.block_on(service.call(request.map(Full::new)));
+            }
         }
         let (connects, named, spans) = *count.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Received { connects, named, spans, bytes })
@@ -89,15 +91,22 @@ impl Sink {
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// Keeps requests undecoded and answers each as received.
-#[derive(Clone, Debug)]
-struct Keep(Arc<Mutex<Vec<(HeaderMap, Bytes)>>>);
+/// The services of the three signals.
+const SERVICES: [&str; 3] = [
+    "opentelemetry.proto.collector.trace.v1.TraceService",
+    "opentelemetry.proto.collector.logs.v1.LogsService",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService",
+];
 
-impl NamedService for Keep {
-    const NAME: &'static str = "opentelemetry.proto.collector.trace.v1.TraceService";
+/// Keeps requests of one of the services undecoded and answers each as received.
+#[derive(Clone, Debug)]
+struct Keep<const SERVICE: usize>(Arc<Mutex<Vec<Request<Bytes>>>>);
+
+impl<const SERVICE: usize> NamedService for Keep<SERVICE> {
+    const NAME: &'static str = SERVICES[SERVICE];
 }
 
-impl Service<Request<Body>> for Keep {
+impl<const SERVICE: usize> Service<Request<Body>> for Keep<SERVICE> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Self::Error>;
@@ -111,12 +120,13 @@ impl Service<Request<Body>> for Keep {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             if let Ok(body) = body.collect().await {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push((head.headers.clone(), body.to_bytes()));
+                let whole = Request::from_parts(head, body.to_bytes());
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(whole);
             }
-            // An empty message in the same call has the right answer made: five bytes of header, no compression.
+            // The answers of all three are empty messages, so that of one will do: five bytes of header, no compression.
             let mut empty = Request::new(Full::new(Bytes::from_static(&[0; 5])));
-            *empty.uri_mut() = head.uri;
-            *empty.method_mut() = head.method;
+            *empty.method_mut() = Method::POST;
+            *empty.uri_mut() = Uri::from_static(EXPORT);
             TraceServiceServer::new(Count::default()).call(empty).await
         })
     }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,6 @@ const FIRST_PORT: u16 = 20_000;
 /// How many. Each has all of the client's ephemeral ports, so TIME_WAIT leaves enough of them: with four
 /// addresses 64 times 28,000.
 const PORTS: u16 = 16;
-
 /// The arguments of the hidden `lab bench-worker`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WorkerArgs {
@@ -38,6 +38,9 @@ pub struct WorkerArgs {
     /// How many connections to make.
     #[arg(long, default_value_t = 0)]
     connections: u32,
+    /// Make them to this port and keep them open until standard input ends; or serve such.
+    #[arg(long)]
+    hold: Option<u16>,
 }
 
 /// What the client says at its end.
@@ -57,7 +60,12 @@ pub fn work(args: &WorkerArgs) -> Result<()> {
     }
     netns::enter(&args.netns)?;
     stay_on_one_cpu()?;
-    if args.servers.is_empty() { serve() } else { connect(args) }
+    match (args.servers.is_empty(), args.hold) {
+        (true, None) => serve(),
+        (true, Some(port)) => serve_holding(port),
+        (false, None) => connect(args),
+        (false, Some(port)) => hold(args, port),
+    }
 }
 
 /// Client and servers share the first CPU. Left to the scheduler they wander between CPUs by chance, which
@@ -88,6 +96,39 @@ fn connect(args: &WorkerArgs) -> Result<()> {
     let done = Done { nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX) };
     println!("{}", serde_json::to_string(&done).map_err(std::io::Error::from).context("write the result")?);
     Ok(())
+}
+
+/// Opens connections, sends nothing, and closes them when standard input ends.
+fn hold(args: &WorkerArgs, port: u16) -> Result<()> {
+    many_files()?;
+    let targets: Vec<SocketAddrV4> = args.servers.iter().map(|server| SocketAddrV4::new(*server, port)).collect();
+    let start = Instant::now();
+    let mut open = Vec::new();
+    for (number, target) in (0..args.connections).zip(targets.iter().cycle()) {
+        open.push(TcpStream::connect(target).context(format_args!("connection {number} to {target}"))?);
+    }
+    let done = Done { nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX) };
+    println!("{}", serde_json::to_string(&done).map_err(std::io::Error::from).context("write the result")?);
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    Ok(())
+}
+
+/// Accepts, and keeps what it accepted until its end.
+fn serve_holding(port: u16) -> Result<()> {
+    many_files()?;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).context(format_args!("listen on port {port}"))?;
+    println!("ready");
+    let mut open = Vec::new();
+    for stream in listener.incoming() {
+        open.push(stream.context(format_args!("accept connection {}", open.len()))?);
+    }
+    Ok(())
+}
+
+/// Lets this process have as many files open as it may.
+fn many_files() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(std::io::Error::from).context("ask for the limit")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(std::io::Error::from).context("have many files open")
 }
 
 /// One thread for each port: a connection wakes one of them and no more.
