@@ -22,3 +22,20 @@ jq -r -s '
       (attributes | to_entries[] | "    \(.key) = \(.value | shown)"),
       (.events[]? | "    event \(.name)  \(attributes | to_entries | map("\(.key)=\(.value | shown)") | join(" "))")' \
     "$out/traces.jsonl"
+echo
+echo "The log records, each by its line:"
+jq -r -s '
+    def attributes: [.attributes[]? | {key, value: (.value | to_entries[0].value)}] | from_entries;
+    .[].resourceLogs[] | (.resource | attributes) as $of | .scopeLogs[].logRecords[] | select((.eventName // "") != "")
+    | "  \(.severityText)  \(.eventName)  \($of["service.name"])  trace \(.traceId)", "    \(.body.stringValue)"' \
+    "$out/logs.jsonl"
+echo
+echo "And of the metrics the last values of those that count attempts and reuses:"
+jq -r -s '
+    def attributes: [.attributes[]? | {key, value: (.value | to_entries[0].value)}] | from_entries;
+    [.[].resourceMetrics[] | (.resource | attributes) as $of | .scopeMetrics[].metrics[]
+        | select(.name | IN("synspan.connect.attempts", "synspan.connect.failures", "synspan.port_reuses")) | .name as $name
+        | .sum.dataPoints[] | {name: $name, of: $of["service.name"], labels: attributes, value: .asInt}]
+    | group_by([.name, .of, .labels])[] | last
+    | "  \(.name) = \(.value)   \(.of)   \(.labels | to_entries | map("\(.key)=\(.value)") | join(" "))"' \
+    "$out/metrics.jsonl"

@@ -240,8 +240,10 @@ check "no two series differ by their pod alone" unique
 # In the order in which they came: of each series one start, no time that comes again, and none that goes back.
 written() {
     jq -n -e 'reduce (inputs | .resourceMetrics[] | (.resource.attributes | map(select(.key | test("^service\\."))) | tojson) as $of
-            | .scopeMetrics[].metrics[] | .name as $name | (.sum // .histogram // .gauge // .exponentialHistogram).dataPoints[]
-            | {series: ($of + $name + (.attributes // [] | sort_by(.key) | tojson)), start: .startTimeUnixNano, time: .timeUnixNano}) as $point
+            | .scopeMetrics[].metrics[] | .name as $name | (.gauge != null) as $gauge
+            | (.sum // .histogram // .gauge // .exponentialHistogram).dataPoints[]
+            # A gauge has no start that means anything.
+            | {series: ($of + $name + (.attributes // [] | sort_by(.key) | tojson)), start: (if $gauge then null else .startTimeUnixNano end), time: .timeUnixNano}) as $point
         ({seen: {}, wrong: []}; .seen[$point.series] as $last
             | if $last != null and ($last.start != $point.start or $last.time >= $point.time) then .wrong += [[$last, $point]] else . end
             | .seen[$point.series] = $point)
