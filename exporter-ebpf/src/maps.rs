@@ -149,6 +149,14 @@ pub fn submit<T>(side: Side, entry: RingBufEntry<T>) {
     entry.submit(u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
 }
 
+/// Whether the ring of attempts from outside has room for one more of them. A quarter of it is for what follows those
+/// that are told: while the reader is behind, a SYN that is only counted is known, and one whose record is lost is not.
+#[inline(always)]
+pub fn has_room_for_inbound() -> bool {
+    let half = RING_IN_HALF.load();
+    RECORDS_IN.query(u64::from(BPF_RB_AVAIL_DATA)) < half + half / 2
+}
+
 /// The v4-mapped form of an IPv4 address that is a word in network order.
 #[inline(always)]
 pub fn mapped(address: u32) -> [u32; 4] {

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod bench;
 pub mod captures;
 pub mod cluster;
+pub mod counters;
 pub mod error;
 pub mod flood;
 pub mod handover;

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use synspan_lab::error::{Context, Result, lab};
+use synspan_lab::load::command;
 use synspan_lab::matrix::Matrix;
 use synspan_lab::net::{cleanup, leftovers};
 use synspan_lab::scenario::agents::Watch;
 use synspan_lab::scenario::catalog;
 use synspan_lab::scenario::model::Scenario;
+use synspan_lab::scenario::records;
 use synspan_lab::scenario::run::Run;
 use synspan_lab::suite::{self, Job, Options, Report};
 use synspan_lab::topology::Family;
@@ -65,6 +67,9 @@ enum Command {
         /// The IP family: 4 or 6.
         #[arg(long, default_value = "4")]
         family: Family,
+        /// Judge the sums that a Collector wrote into this directory, to which `--forward` leads.
+        #[arg(long, requires = "forward")]
+        written: Option<PathBuf>,
         #[command(flatten)]
         watch: WatchArgs,
     },
@@ -84,9 +89,29 @@ enum Command {
         /// Judge what a Collector wrote into this directory, to which `--forward` leads.
         #[arg(long, requires = "forward")]
         written: Option<PathBuf>,
-        /// Something is left out on purpose: spans and records need not be complete.
+        /// Something is left out on purpose: this part of the successes has spans, and all else that no summary counts.
         #[arg(long)]
-        sampled: bool,
+        sampled: Option<f64>,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Two nodes with an agent each that keep a share of the successes, and whether they keep the same traces.
+    Pair {
+        #[command(flatten)]
+        pair: load::pair::Connects,
+        /// Judge what a Collector wrote into this directory, to which `--forward` leads.
+        #[arg(long, requires = "forward")]
+        written: Option<PathBuf>,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// A retry storm, and whether what is told of it stays within the budgets and adds up.
+    Storm {
+        #[command(flatten)]
+        storm: load::storm::Size,
+        /// Judge what a Collector wrote into this directory, to which `--forward` leads.
+        #[arg(long, requires = "forward")]
+        written: Option<PathBuf>,
         #[command(flatten)]
         watch: WatchArgs,
     },
@@ -219,11 +244,11 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Worker { netns, cgroup } => worker::serve::serve(&netns, cgroup.as_deref())?,
         Command::Bench(args) => bench::run(&args)?,
         Command::BenchWorker(args) => bench::work(&args)?,
-        Command::Flood { syns, rate, family, watch } => {
+        Command::Flood { syns, rate, family, written, watch } => {
             root()?;
             cleanup::take_over_signals()?;
             let scenario = flood::scaled(pick(&["flood".to_owned()])?.remove(0), syns, rate)?;
-            return big_flood(&scenario, family, watch.watch()?);
+            return big_flood(&scenario, family, watch.watch()?, written.as_deref());
         }
         Command::Handover { times, agent: given } => {
             root()?;
@@ -233,8 +258,17 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Load { mix, written, sampled, watch } => {
             root()?;
             cleanup::take_over_signals()?;
-            let agent = agent::program(watch.agent.as_deref())?;
-            return loaded(mix, &agent, watch.forward, written.as_deref(), sampled);
+            return command::mix(mix, &own()?, watch.watch()?, written.as_deref(), sampled).map(ended);
+        }
+        Command::Pair { pair, written, watch } => {
+            root()?;
+            cleanup::take_over_signals()?;
+            return command::pair(pair, &own()?, watch.watch()?, written.as_deref()).map(ended);
+        }
+        Command::Storm { storm, written, watch } => {
+            root()?;
+            cleanup::take_over_signals()?;
+            return command::storm(storm, &own()?, watch.watch()?, written.as_deref()).map(ended);
         }
         Command::Replicas { forward, agent: given } => {
             root()?;
@@ -291,7 +325,7 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn big_flood(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCode> {
+fn big_flood(scenario: &Scenario, family: Family, watch: Watch, written: Option<&Path>) -> Result<ExitCode> {
     let mut run = Run::start(scenario, family, &own()?, watch)?;
     let start = std::time::Instant::now();
     run.steps()?;
@@ -299,7 +333,15 @@ fn big_flood(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCo
     for (node, kib) in run.agents().memory_peaks() {
         println!("the agent of {node} held {} MiB at most", kib / 1024);
     }
-    let wrong = run.verdict()?.wrong;
+    let mut wrong = run.verdict()?.wrong;
+    if let Some(dir) = written {
+        let kept = run.agents().written(dir)?;
+        for flood in run.flooded(&kept)? {
+            println!("{flood}");
+            wrong.extend(flood.faults());
+        }
+        wrong.extend(records::wrong(&kept)?);
+    }
     for line in run.agents().logs().lines().filter(|line| line.contains("synspan counters")) {
         println!("{line}");
     }
@@ -307,7 +349,7 @@ fn big_flood(scenario: &Scenario, family: Family, watch: Watch) -> Result<ExitCo
         println!("{line}");
     }
     println!("{}", if wrong.is_empty() { "right" } else { "WRONG" });
-    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(ended(wrong.is_empty()))
 }
 
 fn handover(times: usize, agent: &Path) -> Result<ExitCode> {
@@ -318,36 +360,8 @@ fn handover(times: usize, agent: &Path) -> Result<ExitCode> {
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn loaded(
-    mix: load::Mix,
-    agent: &Path,
-    forward: Option<SocketAddr>,
-    written: Option<&Path>,
-    sampled: bool,
-) -> Result<ExitCode> {
-    let (truth, agents) = load::run(mix, &own()?, agent, forward)?;
-    let said = match (forward, written) {
-        (None, _) => load::of_kept(&agents.kept()),
-        (Some(_), Some(dir)) => {
-            // What came last is written within the file exporters' interval.
-            std::thread::sleep(Duration::from_secs(3));
-            load::of_files(dir)?
-        }
-        (Some(_), None) => {
-            println!("done\n{}", truth.tally());
-            return Ok(ExitCode::SUCCESS);
-        }
-    };
-    println!("done\n{}{said}", truth.tally());
-    if sampled {
-        println!("{}", agents.logs());
-    }
-    let faults = said.faults(truth.tally(), !sampled);
-    if !faults.is_empty() {
-        println!("{}", agents.logs());
-    }
-    faults.iter().for_each(|fault| println!("WRONG  {fault}"));
-    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+fn ended(right: bool) -> ExitCode {
+    if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn jobs(scenarios: &[Scenario], times: usize, only: Option<Family>) -> Vec<Job> {

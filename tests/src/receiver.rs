@@ -1,7 +1,9 @@
 //! Where the agents send to: an OTLP trace service of the lab's own on each node's loopback, so that
 //! nothing of it passes an interface that an agent watches; or a pipe from there to another receiver.
 
+use std::io::BufRead;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
@@ -12,14 +14,15 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::net::netns;
-use crate::seen::{self, Span};
+use crate::seen::{self, Record, Span};
 
 /// Where each agent finds it, in its own node's namespace.
 pub const ENDPOINT: &str = "127.0.0.1:4317";
@@ -49,6 +52,51 @@ pub struct Kept {
     pub logs: Vec<ExportLogsServiceRequest>,
     /// Of metrics.
     pub metrics: Vec<ExportMetricsServiceRequest>,
+}
+
+impl Kept {
+    /// All spans, of nodes that are not told apart.
+    pub fn spans(&self) -> Vec<Span> {
+        self.traces.iter().flat_map(|request| seen::spans("", request.clone())).collect()
+    }
+
+    /// How many spans, log records and metrics there are.
+    pub fn items(&self) -> [u64; 3] {
+        let spans = self.traces.iter().flat_map(|request| &request.resource_spans);
+        let spans = spans.flat_map(|group| &group.scope_spans).map(|scope| scope.spans.len() as u64);
+        let records = self.logs.iter().flat_map(|request| &request.resource_logs);
+        let records = records.flat_map(|group| &group.scope_logs).map(|scope| scope.log_records.len() as u64);
+        let metrics = self.metrics.iter().flat_map(|request| &request.resource_metrics);
+        let metrics = metrics.flat_map(|group| &group.scope_metrics).map(|scope| scope.metrics.len() as u64);
+        [spans.sum(), records.sum(), metrics.sum()]
+    }
+
+    /// All log records.
+    pub fn records(&self) -> Vec<Record> {
+        self.logs.iter().flat_map(|request| seen::records(request.clone())).collect()
+    }
+
+    /// What a Collector wrote into a folder: `traces.jsonl`, `logs.jsonl` and `metrics.jsonl`, a request a line.
+    ///
+    /// # Errors
+    /// Where a file is missing or no OTLP.
+    pub fn written(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            traces: lines(&dir.join("traces.jsonl"))?,
+            logs: lines(&dir.join("logs.jsonl"))?,
+            metrics: lines(&dir.join("metrics.jsonl"))?,
+        })
+    }
+}
+
+fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let file = std::fs::File::open(path).context(format_args!("read {}", path.display()))?;
+    let mut all = Vec::new();
+    for line in std::io::BufReader::new(file).lines() {
+        let line = line.context(format_args!("read {}", path.display()))?;
+        all.push(serde_json::from_str(&line).map_err(|error| Error::Lab(format!("{}: {error}", path.display())))?);
+    }
+    Ok(all)
 }
 
 impl Service {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
@@ -26,6 +27,10 @@ pub struct Span {
     pub id: String,
     /// Parent's span id, empty for a root.
     pub parent: String,
+    /// W3C's tracestate.
+    pub state: String,
+    /// W3C's trace flags, and OTLP's own beside them.
+    pub flags: u32,
     /// Start, in nanoseconds since 1970.
     pub start: u64,
     /// End.
@@ -75,6 +80,38 @@ impl Span {
     }
 }
 
+/// A log record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// Resource attributes.
+    pub resource: Attributes,
+    /// The event's name.
+    pub event: String,
+    /// Attributes.
+    pub attributes: Attributes,
+}
+
+impl Record {
+    /// An attribute that is a number; 0 where it is not there, or none.
+    pub fn number(&self, name: &str) -> u64 {
+        self.attributes.get(name).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// The log records of a request.
+pub fn records(request: ExportLogsServiceRequest) -> Vec<Record> {
+    let mut all = Vec::new();
+    for group in request.resource_logs {
+        let resource = group.resource.map(|resource| attributes(resource.attributes)).unwrap_or_default();
+        all.extend(group.scope_logs.into_iter().flat_map(|scope| scope.log_records).map(|record| Record {
+            resource: resource.clone(),
+            event: record.event_name,
+            attributes: attributes(record.attributes),
+        }));
+    }
+    all
+}
+
 /// The spans of a request.
 pub fn spans(node: &str, request: ExportTraceServiceRequest) -> Vec<Span> {
     let mut all = Vec::new();
@@ -90,6 +127,8 @@ pub fn spans(node: &str, request: ExportTraceServiceRequest) -> Vec<Span> {
                 trace: hex(&span.trace_id),
                 id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),
+                state: span.trace_state,
+                flags: span.flags,
                 start: span.start_time_unix_nano,
                 end: span.end_time_unix_nano,
                 attributes: attributes(span.attributes),

@@ -9,7 +9,7 @@ use super::headers::Tcp;
 use super::{Found, NOTABLE};
 use crate::context::field;
 use crate::isns::{self, Mark};
-use crate::maps::{KINDS, Side, count, now};
+use crate::maps::{KINDS, Side, count, has_room_for_inbound, now};
 use crate::{budget, pending, sums};
 
 /// The side of a segment that is to be reported, none of one that is not.
@@ -46,8 +46,8 @@ pub unsafe fn of(skb: *mut __sk_buff, found: &mut Found) -> Option<Side> {
 
 /// The side of a SYN. One that a watched socket announced is the node's own, and so is what leaves with
 /// a socket's cookie, what a pod sends, and the same packet further on. The rest comes from outside, or
-/// by a way in that is not watched: within a budget it is reported, at each interface alike; beyond it is
-/// summed, once.
+/// by a way in that is not watched: within a budget, and while the reader keeps up, it is reported, at each
+/// interface alike; beyond it is summed, once.
 #[inline(always)]
 fn syn(found: &mut Found, ifindex: u32, time: u64) -> Option<Side> {
     let isn = u32::from_be(found.tcp.seq);
@@ -71,11 +71,12 @@ fn syn(found: &mut Found, ifindex: u32, time: u64) -> Option<Side> {
     if mark == Mark::Summed && !ingress {
         return None;
     }
-    if budget::take(budget::INBOUND_SYNS, budget::MOST_INBOUND_SYNS, time) {
+    let told = mark == Mark::Told && !ingress;
+    if (told || has_room_for_inbound()) && budget::take(budget::INBOUND_SYNS, budget::MOST_INBOUND_SYNS, time) {
         isns::note(isn, Mark::Told, time);
         return Some(Side::Inbound);
     }
-    if mark == Mark::Told && !ingress {
+    if told {
         count(counter::LOST_INBOUND);
         return None;
     }

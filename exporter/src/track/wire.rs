@@ -301,8 +301,11 @@ impl Tracker {
             let kind = self.interfaces.get(&segment.ifindex).map_or(PointKind::NodeNic, |i| i.kind);
             open.reset_seen.at(kind, segment.direction);
             if let Some(syn_ack) = open.syn_ack {
-                // Just behind the SYN-ACK, before anything was said: the handshake itself is taken back.
-                if segment.seq == syn_ack.isn.wrapping_add(1) && open.server.is_none() {
+                // Just behind the SYN-ACK, before anything was said: the handshake itself is taken back. After the
+                // server's FIN the connection has come and gone, and a late segment found nobody there.
+                let tenancy = open.tenancy.and_then(|key| self.ledger.get(key));
+                let ended = tenancy.is_some_and(|tenancy| tenancy.server_fin);
+                if segment.seq == syn_ack.isn.wrapping_add(1) && open.server.is_none() && !ended {
                     open.handshake_reset.get_or_insert(false);
                     let point = open.point_at(segment.ifindex);
                     open.tell(time, point, StoryStep::Reset { by_client: false, seq: segment.seq });

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::io::BufRead;
-use std::path::Path;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -14,10 +12,8 @@ use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::trace::v1::span::Link;
-use serde::de::DeserializeOwned;
 
 use super::tally::Tally;
-use crate::error::{Context, Error, Result};
 use crate::receiver::Kept;
 
 /// What each signal says.
@@ -34,7 +30,11 @@ pub struct Judgement {
     /// Last records of connections by the client's socket, by workload.
     pub flows: BTreeMap<String, u64>,
     /// Attempts that summaries tell of.
-    pub summed: u64,
+    pub summed: Tally,
+    /// Of them, those that failed.
+    pub summed_failed: Tally,
+    /// Records of attempts that hang.
+    pub stalled: Tally,
     /// Totals that went back without a new start.
     pub went_back: u64,
     /// Links to a previous owner whose span did not come.
@@ -47,36 +47,13 @@ pub struct Judgement {
 
 type SpanKey = (Vec<u8>, Vec<u8>);
 
-/// Of what the lab's receiver kept.
+/// Of all that came.
 pub fn of_kept(kept: &Kept) -> Judgement {
     let mut reading = Reading::default();
     kept.traces.iter().for_each(|request| reading.traces(request));
     kept.logs.iter().for_each(|request| reading.logs(request));
     kept.metrics.iter().for_each(|request| reading.metrics(request));
     reading.finish()
-}
-
-/// Of what a Collector wrote: `traces.jsonl`, `logs.jsonl` and `metrics.jsonl`, a request a line.
-///
-/// # Errors
-/// Where a file is missing or no OTLP.
-pub fn of_files(dir: &Path) -> Result<Judgement> {
-    let mut reading = Reading::default();
-    lines(&dir.join("traces.jsonl"), |request| reading.traces(&request))?;
-    lines(&dir.join("logs.jsonl"), |request| reading.logs(&request))?;
-    lines(&dir.join("metrics.jsonl"), |request| reading.metrics(&request))?;
-    Ok(reading.finish())
-}
-
-fn lines<T: DeserializeOwned>(path: &Path, mut take: impl FnMut(T)) -> Result<()> {
-    let file = std::fs::File::open(path).context(format_args!("read {}", path.display()))?;
-    for line in std::io::BufReader::new(file).lines() {
-        let line = line.context(format_args!("read {}", path.display()))?;
-        let request =
-            serde_json::from_str(&line).map_err(|error| Error::Lab(format!("{}: {error}", path.display())))?;
-        take(request);
-    }
-    Ok(())
 }
 
 #[derive(Default)]
@@ -157,8 +134,13 @@ impl Reading {
                         }
                     }
                     "synspan.connect.summary" => {
-                        let summed = text(&record.attributes, "synspan.summary.attempts");
-                        self.judgement.summed += summed.parse::<u64>().unwrap_or(0);
+                        let key = key(&workload, &record.attributes);
+                        let count = |name| text(&record.attributes, name).parse::<u64>().unwrap_or(0);
+                        self.judgement.summed.add(key.clone(), count("synspan.summary.attempts"));
+                        self.judgement.summed_failed.add(key, count("synspan.summary.failed"));
+                    }
+                    "synspan.connect.stalled" => {
+                        self.judgement.stalled.add(key(&workload, &record.attributes), 1);
                     }
                     _ => (),
                 }
@@ -229,16 +211,21 @@ impl Reading {
     }
 }
 
+/// Whether so many of `of` are what a ratio lets through: within five standard deviations.
+pub(super) fn within(is: u64, of: u64, ratio: f64) -> bool {
+    let mean = of as f64 * ratio;
+    (is as f64 - mean).abs() <= 5.0 * (mean * (1.0 - ratio)).sqrt()
+}
+
 impl Judgement {
-    /// What is not as it was done, in lines; nothing if all is. `all` says that every attempt must have a span and a
-    /// record, for nothing was left out on purpose; else every failure and reuse must have them or be summed up.
-    pub fn faults(&self, truth: &Tally, all: bool) -> Vec<String> {
+    /// What is not as it was done, in lines; nothing if all is. With no `ratio` every attempt must have a span and a
+    /// record, for nothing was left out on purpose; else that part of the successes, and every failure and reuse must
+    /// have them or be summed up.
+    pub fn faults(&self, truth: &Tally, ratio: Option<f64>) -> Vec<String> {
         let mut faults = Vec::new();
-        let mut without_reuse = Tally::default();
         let mut failures: BTreeMap<String, u64> = BTreeMap::new();
         let mut reuses: BTreeMap<String, u64> = BTreeMap::new();
-        for ((workload, outcome, cause, again), count) in &truth.0 {
-            without_reuse.add((workload.clone(), outcome.clone(), cause.clone(), false), *count);
+        for ((workload, outcome, _, again), count) in &truth.0 {
             *failures.entry(workload.clone()).or_default() += if outcome == "established" { 0 } else { *count };
             *reuses.entry(workload.clone()).or_default() += if *again { *count } else { 0 };
         }
@@ -247,8 +234,25 @@ impl Judgement {
                 faults.push(format!("{what} differ from what was done; they say\n{is}"));
             }
         };
-        compare("the totals of synspan.connect.attempts", &self.attempts, &without_reuse);
-        if all {
+        compare("the totals of synspan.connect.attempts", &self.attempts, &truth.without_reuse());
+        if let Some(ratio) = ratio {
+            // Of failures and reuses none is missing that no summary counts; a summary does not say what was used again.
+            let kept_always = |tally: &Tally| -> Tally {
+                let counted = tally.0.iter().filter(|((_, outcome, _, again), _)| outcome != "established" || *again);
+                Tally(counted.map(|(key, count)| (key.clone(), *count)).collect()).without_reuse()
+            };
+            let mut told = kept_always(&self.spans);
+            self.summed.0.iter().for_each(|(key, count)| told.add(key.clone(), *count));
+            compare("failed and reused attempts that have a span or are summed up", &told, &kept_always(truth));
+            let successes = |tally: &Tally| -> u64 {
+                let counted = tally.0.iter().filter(|((_, outcome, _, again), _)| outcome == "established" && !again);
+                counted.map(|(_, count)| count).sum()
+            };
+            let (is, of) = (successes(&self.spans), successes(truth));
+            if !within(is, of, ratio) {
+                faults.push(format!("of {of} successes {is} have a span, and the ratio is {ratio}"));
+            }
+        } else {
             compare("spans", &self.spans, truth);
             compare("records", &self.records, truth);
             let mut established: BTreeMap<String, u64> = BTreeMap::new();
@@ -258,16 +262,6 @@ impl Judgement {
             if self.flows != established {
                 let (is, must) = (&self.flows, &established);
                 faults.push(format!("connections that ended, by workload, are {is:?}, and must be {must:?}"));
-            }
-        } else {
-            // Of failures and reuses none is missing that no summary counts.
-            let kept_always = |tally: &Tally| -> u64 {
-                let counted = tally.0.iter().filter(|((_, outcome, _, again), _)| outcome != "established" || *again);
-                counted.map(|(_, count)| count).sum()
-            };
-            let (is, must) = (kept_always(&self.spans) + self.summed, kept_always(truth));
-            if is != must {
-                faults.push(format!("{is} failed or reused attempts have a span or are summed up, and {must} must"));
             }
         }
         for (name, must) in [("synspan.connect.failures", failures), ("synspan.port_reuses", reuses)] {
@@ -296,7 +290,8 @@ impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "spans\n{}records\n{}metrics\n{}", self.spans, self.records, self.attempts)?;
         writeln!(f, "connections that ended {:?}", self.flows)?;
-        writeln!(f, "summed up {}, links that lead nowhere {}", self.summed, self.dangling)?;
+        writeln!(f, "summed up\n{}hanging\n{}", self.summed, self.stalled)?;
+        writeln!(f, "links that lead nowhere {}", self.dangling)?;
         for ((workload, name), total) in &self.totals {
             writeln!(f, "  {name:<40} {workload:<16} {total:>12}")?;
         }

@@ -14,6 +14,8 @@ pub enum Kind {
     Dark,
     /// It is established, with a port that another workload's connection had.
     Again,
+    /// It is established by its second SYN, since the first was lost.
+    Lost,
 }
 
 /// Workload, outcome, cause; whether the port was used again.
@@ -29,6 +31,26 @@ impl Tally {
         if count > 0 {
             *self.0.entry(key).or_default() += count;
         }
+    }
+
+    /// As totals tell it, which do not say what was used again.
+    pub fn without_reuse(&self) -> Self {
+        let mut all = Self::default();
+        for ((workload, outcome, cause, _), count) in &self.0 {
+            all.add((workload.clone(), outcome.clone(), cause.clone(), false), *count);
+        }
+        all
+    }
+
+    /// Those whose outcome is one that is wanted.
+    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        let of = self.0.iter().filter(|((_, outcome, ..), _)| wanted(outcome));
+        Self(of.map(|(key, count)| (key.clone(), *count)).collect())
+    }
+
+    /// Those that were not established.
+    pub fn failed(&self) -> Self {
+        self.only(|outcome| outcome != "established")
     }
 
     /// How many there are.
@@ -58,6 +80,7 @@ impl Truth {
             Kind::Taken => ("established", "", false),
             Kind::Again => ("established", "", true),
             Kind::Refused => ("refused", "connection_refused", false),
+            Kind::Lost => ("established", "syn_lost", false),
             Kind::Dark => ("aborted", "no_response", false),
         };
         self.0.add((workload.to_owned(), outcome.to_owned(), cause.to_owned(), again), count);

@@ -1,13 +1,21 @@
 //! The agents and the receiver of a run.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::agent::{Agent, Sink};
-use crate::error::Result;
-use crate::receiver::Receiver;
+use serde_json::Value;
+
+use crate::agent::{self, Agent, Sink};
+use crate::counters::Counters;
+use crate::error::{Result, lab};
+use crate::receiver::{Kept, Receiver};
 use crate::seen::Span;
 use crate::world::World;
+
+/// How long a Collector may take to write down what it got.
+const WRITES: Duration = Duration::from_secs(15);
 
 /// How a run is watched.
 #[derive(Clone, Debug)]
@@ -26,6 +34,8 @@ pub struct Watch {
 #[derive(Debug)]
 pub struct Agents {
     running: Vec<Agent>,
+    /// What those counted that another took the place of.
+    before: Vec<Counters>,
     receiver: Receiver,
     watch: Watch,
 }
@@ -40,7 +50,7 @@ impl Agents {
                 receiver.relay(world.netns(&node.name)?.name(), cluster.server)?;
             }
         }
-        Ok(Self { running: Vec::new(), receiver, watch })
+        Ok(Self { running: Vec::new(), before: Vec::new(), receiver, watch })
     }
 
     /// Starts a node's agent and waits until it captures.
@@ -55,9 +65,32 @@ impl Agents {
     pub fn restart(&mut self, world: &World, node: &str) -> Result<()> {
         for agent in self.running.iter_mut().filter(|agent| agent.node() == node) {
             agent.stop()?;
+            self.before.extend(Counters::of(&agent.stderr()));
         }
         self.running.retain(|agent| agent.node() != node);
         self.start(world, node)
+    }
+
+    /// What a node's agent says of itself: `synspan status --json`.
+    pub fn status(&self, world: &World, node: &str) -> Result<Value> {
+        let Some(program) = &self.watch.agent else { return lab("there is no agent to ask") };
+        let text = agent::ask(world, node, program, &["status", "--json"])?;
+        // Its standard error, if it says anything there, comes after.
+        let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+        match values.next() {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(error)) => lab(format!("the agent of {node} gave no JSON: {error}: {text}")),
+            None => lab(format!("the agent of {node} said nothing of itself")),
+        }
+    }
+
+    /// What each counted until its end, by node; an error if one left no count.
+    pub fn counters(&self) -> Result<BTreeMap<String, Counters>> {
+        let of = |(node, log): (&str, String)| match Counters::of(&log) {
+            Some(counters) => Ok((node.to_owned(), counters)),
+            None => lab(format!("the agent of {node} left no line `synspan counters`:\n{log}")),
+        };
+        self.stderrs().map(of).collect()
     }
 
     /// Ends all, first to last.
@@ -78,6 +111,25 @@ impl Agents {
     /// All requests so far, of every signal.
     pub fn kept(&self) -> std::sync::MutexGuard<'_, crate::receiver::Kept> {
         self.receiver.kept()
+    }
+
+    /// What a Collector wrote into a folder of what the agents sent, once all of it is there; after some seconds, what
+    /// is there.
+    pub fn written(&self, dir: &Path) -> Result<Kept> {
+        let counters: Vec<Counters> = self.before.iter().cloned().chain(self.counters()?.into_values()).collect();
+        let sent = |signal| counters.iter().map(|counters| counters.sent(signal)).sum::<u64>();
+        let wanted = [sent("traces"), sent("logs"), sent("metrics")];
+        let deadline = Instant::now() + WRITES;
+        loop {
+            let kept = Kept::written(dir);
+            let all = |kept: &Kept| kept.items().iter().zip(&wanted).all(|(is, wanted)| is >= wanted);
+            match kept {
+                Ok(kept) if all(&kept) || Instant::now() > deadline => return Ok(kept),
+                // The end of a line may be under way.
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Ok(_) | Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
     }
 
     /// Whether there is anything to check: spans come to the lab.

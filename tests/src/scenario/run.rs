@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::agents::{Agents, Watch};
 use super::attempted::Attempted;
 use super::check;
+use super::inbound::{self, Flooded, Sums};
 use super::judged::Judgement;
 use super::lasting;
 use super::model::{Connect, Scenario, Step};
@@ -18,6 +19,7 @@ use crate::captures::Captures;
 use crate::error::{Error, Result, lab};
 use crate::net::netns::Netns;
 use crate::net::{command, conntrack};
+use crate::receiver::Kept;
 use crate::replay;
 use crate::segment::{ACK, Segment};
 use crate::tap::{self, stale_ack};
@@ -72,6 +74,8 @@ pub struct Run<'a> {
     attempted: Vec<Attempted>,
     agents: Agents,
     captures: Vec<Captures>,
+    /// Listeners that a flood went to, each with its node.
+    floods: Vec<(String, SocketAddr)>,
     pub(super) foreign: Vec<Constant>,
     pub(super) world: World,
 }
@@ -104,6 +108,7 @@ impl<'a> Run<'a> {
             attempted: Vec::new(),
             agents,
             captures,
+            floods: Vec::new(),
             foreign: Vec::new(),
             world,
         })
@@ -116,6 +121,17 @@ impl<'a> Run<'a> {
                 .map_err(|error| Error::Lab(format!("step {number}, {step:?}: {error}\n{}", self.story())))?;
         }
         Ok(())
+    }
+
+    /// What came of each flood by what the agents sent, once they have ended.
+    pub fn flooded(&self, kept: &Kept) -> Result<Vec<Flooded>> {
+        let mut counters = self.agents.counters()?;
+        let of = |(node, listener): &(String, SocketAddr)| {
+            let came = inbound::came(self.world.netns(node)?)?;
+            let Some(counters) = counters.remove(node) else { return lab(format!("{node} has no agent")) };
+            Ok(Flooded { listener: *listener, came, sums: Sums::of(kept, *listener), counters })
+        };
+        self.floods.iter().map(of).collect()
     }
 
     /// Waits for the agents' spans, ends the agents, and says what is wrong; nothing if all is right.
@@ -143,6 +159,9 @@ impl<'a> Run<'a> {
         let wrong = &mut judgement.wrong;
         wrong.extend(upkeep::wrong(&scenario.agents, &peaks, &self.agents, self.world.dir()));
         wrong.extend(records::wrong(&self.agents.kept())?);
+        for flood in self.flooded(&self.agents.kept())? {
+            wrong.extend(flood.faults());
+        }
         if !wrong.is_empty() {
             wrong.push(format!("spans:\n{}", check::table(&spans)));
             wrong.push(self.story());
@@ -253,8 +272,11 @@ impl<'a> Run<'a> {
             Step::AnswerAndReset { on, port } => {
                 self.world.worker(on)?.ask(Command::AnswerAndReset { port: *port }, PATIENCE).map(drop)
             }
-            Step::Flood { name, from, to, port, syns, rate } => {
-                let to = SocketAddr::new(self.address(to, self.family)?, *port);
+            Step::Flood { name, from, to: target, port, syns, rate } => {
+                let to = SocketAddr::new(self.address(target, self.family)?, *port);
+                let Some((_, node)) = self.scenario.topology.node_of(target) else { return lab("a flood of no pod") };
+                inbound::count(self.world.netns(&node.name)?, to)?;
+                self.floods.push((node.name.clone(), to));
                 let command = Command::Flood { to, syns: *syns, rate: *rate };
                 let chore = self.world.worker(from)?.begin(command)?;
                 self.chores.insert(name.clone(), chore);

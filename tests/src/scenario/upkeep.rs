@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::agents::Agents;
 use super::model::AgentsWant;
+use crate::counters::Counters;
 
 /// What is wrong with the agents; `peaks` are the most memory each held, in KiB.
 pub fn wrong(want: &AgentsWant, peaks: &[(String, u64)], agents: &Agents, dir: &Path) -> Vec<String> {
@@ -20,7 +19,7 @@ pub fn wrong(want: &AgentsWant, peaks: &[(String, u64)], agents: &Agents, dir: &
     }
     for (node, log) in agents.stderrs() {
         if want.lossless {
-            match lost(&log) {
+            match Counters::of(&log).and_then(|counters| counters.get("/capture/lost")) {
                 Some(0) => {}
                 Some(lost) => wrong.push(format!("the agent of {node} lost {lost} observations of its own attempts")),
                 None => wrong.push(format!("the agent of {node} left no line `synspan counters`")),
@@ -37,13 +36,6 @@ pub fn wrong(want: &AgentsWant, peaks: &[(String, u64)], agents: &Agents, dir: &
     wrong
 }
 
-/// What the last line `synspan counters {...}` says was lost of the node's own attempts.
-fn lost(log: &str) -> Option<u64> {
-    let line = log.lines().filter_map(|line| Some(line.split_once("synspan counters ")?.1)).next_back()?;
-    let counters: Value = serde_json::from_str(line).ok()?;
-    counters.get("capture")?.get("lost")?.as_u64()
-}
-
 /// The SYNs in the console's lines `N SYNs from outside to LISTENER came to nothing`.
 fn summed_syns(console: &str) -> u64 {
     let numbers =
@@ -54,14 +46,6 @@ fn summed_syns(console: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_counters_tell_of_losses() {
-        let log =
-            "INFO synspan counters {\"capture\": {\"lost\": 3}}\nINFO synspan counters {\"capture\": {\"lost\": 5}}\n";
-        assert_eq!(lost(log), Some(5));
-        assert_eq!(lost("capture ready"), None);
-    }
 
     #[test]
     fn summaries_are_added_up() {

@@ -32,13 +32,21 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// Waits a while for the answer; none if it has not come.
+    pub fn glance(&self, wait: Duration) -> Result<Option<Done>> {
+        match self.answer.recv_timeout(wait) {
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Ok(Ok(done)) => Ok(Some(done)),
+            Ok(Err(error)) => lab(format!("worker {}: {error}", self.who)),
+            Err(RecvTimeoutError::Disconnected) => lab(format!("worker {} ended; its errors are above", self.who)),
+        }
+    }
+
     /// Waits for the answer.
     pub fn wait(&self, patience: Duration) -> Result<Done> {
-        match self.answer.recv_timeout(patience) {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => lab(format!("worker {}: {error}", self.who)),
-            Err(RecvTimeoutError::Timeout) => lab(format!("worker {} did not answer within {patience:?}", self.who)),
-            Err(RecvTimeoutError::Disconnected) => lab(format!("worker {} ended; its errors are above", self.who)),
+        match self.glance(patience)? {
+            Some(done) => Ok(done),
+            None => lab(format!("worker {} did not answer within {patience:?}", self.who)),
         }
     }
 }

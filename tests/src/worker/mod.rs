@@ -8,5 +8,6 @@ pub mod raw;
 pub mod serve;
 pub mod socket;
 pub mod spoof;
+mod storm;
 mod uring;
 pub mod way;

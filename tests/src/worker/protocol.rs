@@ -1,5 +1,6 @@
 //! What the lab says to a worker and what it answers: one JSON object a line.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -118,6 +119,20 @@ pub enum Command {
         /// How many a second, at most.
         rate: u32,
     },
+    /// Connect again and again, each from a port of the kernel's choice, and count what came of it.
+    Storm {
+        /// Where to.
+        to: SocketAddr,
+        /// How many.
+        count: u32,
+        /// How many a second, at most; 0: as fast as it can.
+        rate: u32,
+        /// How many side by side, where each waits for its answer.
+        threads: u16,
+        /// Nobody answers there: give each up after so many milliseconds, and begin others meanwhile.
+        #[serde(default)]
+        patience_ms: Option<u64>,
+    },
     /// Answer at once: the worker is up.
     Hello,
 }
@@ -194,6 +209,8 @@ pub enum Done {
     Bytes(usize),
     /// A connect is over.
     Connected(Vec<Connected>),
+    /// So many connects ended with each result, as in [`Connected::result`].
+    Counted(BTreeMap<String, u64>),
 }
 
 /// How a connect ended.

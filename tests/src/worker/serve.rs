@@ -11,7 +11,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::protocol::{Accept, Answer, COUNT_STEP, Command, Done, Request};
-use super::{raw, socket, spoof};
+use super::{raw, socket, spoof, storm};
 use crate::error::{Context, Result};
 use crate::net::{cgroup, netns};
 
@@ -139,6 +139,13 @@ fn execute(shared: &Shared, command: Command) -> std::result::Result<Done, Strin
         Command::AnswerAndReset { port } => {
             spoof::answer_and_reset(port).map_err(text)?;
             Ok(Done::Ok)
+        }
+        Command::Storm { to, count, rate, threads, patience_ms } => {
+            let results = match patience_ms.map(Duration::from_millis) {
+                None => storm::answered(to, count, rate, threads),
+                Some(patience) => storm::unanswered(to, count, rate, patience),
+            };
+            Ok(Done::Counted(results.map_err(text)?))
         }
         Command::Flood { to, syns, rate } => {
             spoof::flood(to, syns, rate).map_err(text)?;

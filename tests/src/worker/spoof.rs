@@ -110,6 +110,7 @@ pub fn answer_and_reset(port: u16) -> io::Result<()> {
 pub fn flood(to: SocketAddr, syns: u32, rate: u32) -> io::Result<()> {
     let fd = packets_out(to.is_ipv4())?;
     let start = Instant::now();
+    let first: u32 = rand::random();
     for sent in 0..syns {
         let from: IpAddr = if to.is_ipv4() {
             Ipv4Addr::from_bits(0xc612_0000 | (rand::random::<u32>() & 0x1_ffff)).into()
@@ -119,7 +120,8 @@ pub fn flood(to: SocketAddr, syns: u32, rate: u32) -> io::Result<()> {
         let syn = Segment {
             src: SocketAddr::new(from, rand::random::<u16>() | 1024),
             dst: to,
-            seq: rand::random(),
+            // Each has another number: an odd factor takes no two of 2^32 to the same.
+            seq: first.wrapping_add(sent).wrapping_mul(0x9e37_79b1),
             ack: 0,
             flags: SYN,
             payload: 0,

@@ -149,11 +149,12 @@ impl<S: Sink> Reader<S> {
         loop {
             let before = now();
             let mut batch = Vec::with_capacity(BATCH);
-            // A socket's step is in the one ring, the SYN before it in the other: read in this order, what
-            // came before is there too.
-            let own = self.read(Side::Own, &mut batch);
+            // A socket's step is in the one ring, the SYN before it in the other: read in this order, and the other
+            // as far as the first, what came before is there too.
+            let own = self.read(Side::Own, &mut batch, Mono::default());
             let split = batch.len();
-            let inbound = self.read(Side::Inbound, &mut batch);
+            let until = batch.iter().map(|observation| observation.time).max().unwrap_or_default();
+            let inbound = self.read(Side::Inbound, &mut batch, until);
             if split > 0 && split < batch.len() {
                 batch.sort_by_key(|observation| observation.time);
             }
@@ -207,30 +208,32 @@ impl<S: Sink> Reader<S> {
         batch.extend(self.ask.answers.try_iter().take(BATCH).filter(|answer| !excluded(answer)));
     }
 
-    /// Reads a batch of a ring: none if it is empty now, else the time of the last record read.
-    fn read(&mut self, side: Side, batch: &mut Vec<Observation>) -> Option<Mono> {
+    /// Reads a batch of a ring, and on until a record is of the time `until`: none if the ring is empty now, else the
+    /// time of the last record read.
+    fn read(&mut self, side: Side, batch: &mut Vec<Observation>, until: Mono) -> Option<Mono> {
+        let Self { own, inbound, names, shared, exclude, .. } = self;
         let ring = match side {
-            Side::Own => &mut self.own,
-            Side::Inbound => &mut self.inbound,
+            Side::Own => own,
+            Side::Inbound => inbound,
         };
-        let mut last = Mono::default();
-        for _ in 0..BATCH {
+        drain(until, || {
             let record = ring.next()?;
-            match decode_named(&record, &mut self.names) {
+            Some(match decode_named(&record, names) {
                 Ok(observation) => {
-                    last = observation.time;
-                    if !excluded(&self.exclude, &observation.what) {
+                    let time = observation.time;
+                    if !excluded(exclude, &observation.what) {
                         batch.push(observation);
                     }
+                    Some(time)
                 }
                 Err(error) => {
-                    if self.shared.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
+                    if shared.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
                         tracing::error!(%error, "a record of the eBPF programs makes no sense; more of the kind are only counted");
                     }
+                    None
                 }
-            }
-        }
-        Some(last)
+            })
+        })
     }
 
     /// Puts what became of interfaces into its place. A change is sent before the first segment can be
@@ -299,6 +302,18 @@ enum Side {
     Inbound,
 }
 
+/// Takes a batch of records by `next`, which gives the time of each that makes sense, and goes on until one is of the
+/// time `until`: none if there are no more, else the time of the last.
+fn drain(until: Mono, mut next: impl FnMut() -> Option<Option<Mono>>) -> Option<Mono> {
+    let mut last = Mono::default();
+    let mut taken = 0;
+    while taken < BATCH || last < until {
+        last = next()?.unwrap_or(last);
+        taken += 1;
+    }
+    Some(last)
+}
+
 /// Says what was lost since `told`.
 fn tell_loss(batch: &mut Vec<Observation>, time: Mono, inbound: bool, lost: u64, told: &mut u64) {
     let count = lost.saturating_sub(*told);
@@ -342,6 +357,28 @@ mod tests {
     use super::*;
     use crate::capture::observation::{Process, ProcessStep, SocketError};
     use crate::capture::tuple::Endpoint;
+
+    #[test]
+    fn a_ring_is_read_as_far_as_what_came_later_in_the_other() {
+        let times = |count: u64| {
+            let mut left = (1..=count).map(|time| Some(Mono(time)));
+            move || left.next()
+        };
+        let (batch, more) = (BATCH as u64, 3 * BATCH as u64);
+        assert_eq!(drain(Mono::default(), times(more)), Some(Mono(batch)));
+        assert_eq!(drain(Mono(10), times(more)), Some(Mono(batch)));
+        assert_eq!(drain(Mono(more - 1), times(more)), Some(Mono(more - 1)));
+        assert_eq!(drain(Mono(more + 1), times(more)), None, "it was all there is");
+        assert_eq!(drain(Mono::default(), times(batch - 1)), None);
+        // What makes no sense has no time, and holds nothing up.
+        let mut taken = 0;
+        let senseless = || {
+            taken += 1;
+            (taken <= more).then_some(None)
+        };
+        assert_eq!(drain(Mono(10), senseless), None);
+        assert_eq!(taken, more + 1);
+    }
 
     #[test]
     fn excluded_networks() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::capture::live::monotonic;
 use crate::capture::observation::Mono;
 use crate::config::{Config, ConnectLogs};
 use crate::deliver::{Delivery, Parcel, Priority as Due, Signal};
@@ -38,6 +39,8 @@ pub struct Untold {
     pub by_ceiling: AtomicU64,
     /// Others beyond their budget.
     pub by_budget: AtomicU64,
+    /// Attempts that hung, beyond the budget for telling of it before their end.
+    pub stalled: AtomicU64,
     /// Measurements that went to a series of overflow.
     pub overflowed: AtomicU64,
 }
@@ -52,6 +55,7 @@ impl Untold {
             "by_ratio": of(&self.by_ratio),
             "by_ceiling": of(&self.by_ceiling),
             "by_budget": of(&self.by_budget),
+            "stalled": of(&self.stalled),
             "overflowed": of(&self.overflowed),
         })
     }
@@ -182,9 +186,13 @@ impl Signals {
         if kept && attempt.role == Role::Client { Told::Kept } else { Told::Counted }
     }
 
-    /// Tells of an attempt that is open after its second SYN.
+    /// Tells of an attempt that is open after its second SYN, within a budget: a black hole may take any number of them.
     pub fn stalled(&mut self, described: &Described) {
         if self.stalled_logs && self.wanted.logs {
+            if !self.volume.tells_hanging(described, monotonic()) {
+                self.untold.stalled.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             let record = self.encoder.record(described, &self.encoder.facts(described), false);
             self.delivery.offer(stages::records(Due::Failure, record));
         }

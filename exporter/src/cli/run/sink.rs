@@ -22,6 +22,8 @@ const MAX_MENTIONED: usize = 4_096;
 /// Messages that may wait while the telemetry thread has fallen behind; beyond, findings are dropped and
 /// counted.
 const MAX_WAITING: usize = 16_384;
+/// Messages of a batch: what waits in the channel is bounded by these, and not by how much came while it was full.
+const MAX_BATCH: usize = 512;
 /// How often it is told how things stand.
 const SURVEY: Duration = Duration::from_secs(10);
 /// With nothing else to tell, the time is told this often.
@@ -148,12 +150,7 @@ impl TrackerSink {
                 tracing::error!("telemetry cannot keep up: findings are dropped, and counted");
             }
         }
-        if !self.waiting.is_empty()
-            && let Err(TrySendError::Full(waiting) | TrySendError::Disconnected(waiting)) =
-                self.sender.try_send(std::mem::take(&mut self.waiting))
-        {
-            self.waiting = waiting;
-        }
+        self.waiting = send(&self.sender, std::mem::take(&mut self.waiting));
         *self.tally.0.lock().unwrap_or_else(PoisonError::into_inner) = self.tracker.counts();
     }
 }
@@ -197,5 +194,37 @@ impl Drop for TrackerSink {
         if !self.waiting.is_empty() && self.sender.send(std::mem::take(&mut self.waiting)).is_err() {
             tracing::error!("the last findings could not be told");
         }
+    }
+}
+
+/// Sends what waits, in batches, as far as there is room; gives the rest.
+fn send(sender: &SyncSender<Batch>, mut waiting: Batch) -> Batch {
+    while !waiting.is_empty() {
+        let mut rest = waiting.split_off(waiting.len().min(MAX_BATCH));
+        if let Err(TrySendError::Full(mut batch) | TrySendError::Disconnected(mut batch)) = sender.try_send(waiting) {
+            batch.append(&mut rest);
+            return batch;
+        }
+        waiting = rest;
+    }
+    waiting
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_one_that_has_fallen_behind_is_bounded_and_stays_in_order() {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(2);
+        let many = 10 * MAX_BATCH as u64;
+        let rest = send(&sender, (0..many).map(|at| Message::Tick(Mono(at))).collect());
+        assert_eq!(rest.len(), 8 * MAX_BATCH, "two batches found room");
+        let mut got: Batch = receiver.try_iter().flatten().collect();
+        assert_eq!(got.len(), 2 * MAX_BATCH);
+        got.extend(rest);
+        let times = got.iter().map(|message| if let Message::Tick(at) = message { at.0 } else { many });
+        assert!(times.eq(0..many));
+        assert!(send(&sender, Batch::new()).is_empty() && receiver.try_recv().is_err(), "nothing is no batch");
     }
 }

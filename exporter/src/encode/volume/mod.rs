@@ -72,6 +72,8 @@ pub struct Volume {
     ratio: Threshold,
     ceiling: Ceiling,
     budgets: Budgets,
+    /// Of attempts that hang: so many are told of while they do.
+    hanging: Budgets,
     left: Left,
 }
 
@@ -82,6 +84,7 @@ impl Volume {
             ratio: Threshold::of(options.ratio),
             ceiling: Ceiling::new(options.ceiling),
             budgets: Budgets::new(options.rate, options.burst),
+            hanging: Budgets::new(options.rate, options.burst),
             left: Left::default(),
         }
     }
@@ -90,19 +93,11 @@ impl Volume {
     pub fn decide(&mut self, described: &Described, spans: usize, now: Mono) -> Decision {
         let attempt = &*described.attempt;
         let decision = match priority(attempt) {
-            Priority::Failure => {
-                let key = Key {
-                    client: Some(described.client.as_ref().unwrap_or(&described.unknown).clone()),
-                    destination: attempt.destination(),
-                    outcome: Some(attempt.verdict.outcome),
-                    cause: attempt.verdict.cause,
-                };
-                match self.budgets.spend(now, key, attempt.failed()) {
-                    Spent::All => Decision::Keep(Some(Threshold::KEEP_ALL)),
-                    Spent::Some => Decision::Keep(None),
-                    Spent::Beyond => Decision::ByBudget,
-                }
-            }
+            Priority::Failure => match self.budgets.spend(now, key(described), attempt.failed()) {
+                Spent::All => Decision::Keep(Some(Threshold::KEEP_ALL)),
+                Spent::Some => Decision::Keep(None),
+                Spent::Beyond => Decision::ByBudget,
+            },
             Priority::Success => {
                 let kept_by_ratio = self.ratio.keeps(attempt.trace);
                 let ceiling = if kept_by_ratio { self.ceiling.threshold(now, spans) } else { Threshold::KEEP_ALL };
@@ -126,14 +121,32 @@ impl Volume {
         decision
     }
 
+    /// Whether an attempt that hangs is told of while it does. Each is told of, or summed up, at its end, too.
+    pub fn tells_hanging(&mut self, described: &Described, now: Mono) -> bool {
+        self.hanging.spend(now, key(described), false) != Spent::Beyond
+    }
+
     /// Sums of what went beyond a budget whose time has come; all of them at the end.
     pub fn summaries(&mut self, now: Mono, all: bool) -> Vec<Summary> {
+        // Those that hang are in the sums when they end.
+        self.hanging.due(now, all);
         self.budgets.due(now, all)
     }
 
     /// How many attempts went without.
     pub fn left(&self) -> Left {
         self.left
+    }
+}
+
+/// Whose budget an attempt's telling comes from.
+fn key(described: &Described) -> Key {
+    let attempt = &*described.attempt;
+    Key {
+        client: Some(described.client.as_ref().unwrap_or(&described.unknown).clone()),
+        destination: attempt.destination(),
+        outcome: Some(attempt.verdict.outcome),
+        cause: attempt.verdict.cause,
     }
 }
 
@@ -165,6 +178,20 @@ mod tests {
         // Five standard deviations of 20,000 draws at one in ten.
         assert!((1_788..=2_212).contains(&kept), "{kept}");
         assert_eq!(one.left(), Left { by_ratio: 20_000 - kept, by_ceiling: 0, by_budget: 0 });
+    }
+
+    #[test]
+    fn attempts_that_hang_have_a_budget_of_their_own_and_are_in_no_sum() {
+        let mut volume = Volume::new(Options { rate: 10, burst: 100, ..Options::default() });
+        let refused = fixtures::refused();
+        let at = |number: u64| Mono(fixtures::START.0 + number * 1_000_000);
+        // Ten seconds of a thousand each.
+        let told = (0..10_000).filter(|&number| volume.tells_hanging(&refused, at(number))).count();
+        assert!((198..=200).contains(&told), "{told}");
+        assert_eq!(volume.decide(&refused, 1, at(10_000)), Decision::Keep(Some(Threshold::KEEP_ALL)));
+        assert!(volume.summaries(at(60_000), true).is_empty());
+        let mut unbounded = Volume::new(Options { rate: 0, ..Options::default() });
+        assert!((0..10_000).all(|number| unbounded.tells_hanging(&refused, at(number))));
     }
 
     #[test]

@@ -156,6 +156,22 @@ fn a_reset_handshake_names_the_side() {
 }
 
 #[test]
+fn a_reset_after_the_end_takes_no_handshake_back() {
+    for (ended, cause) in [(false, Some(Cause::HandshakeReset)), (true, None)] {
+        let mut world = World::new();
+        let conn = world.conn(7, POD_A, 40_001, 40_001);
+        world.open(&conn);
+        if ended {
+            world.close(&conn, 0, true);
+        }
+        // What a host says to a late copy of the handshake's last segment: the number that this acknowledged.
+        world.answer(&conn, Flags::RST, conn.server_isn + 1, 0, None);
+        let attempt = world.only();
+        assert_eq!((attempt.verdict.outcome, attempt.verdict.cause), (Outcome::Established, cause));
+    }
+}
+
+#[test]
 fn a_health_check_that_connects_and_resets_is_no_fault() {
     let mut world = World::new();
     let conn = inbound(&world, 1);
