@@ -63,9 +63,12 @@ pub fn resource_bytes(identity: &Identity) -> Arc<[u8]> {
     out.into()
 }
 
+/// By the identity's address: the identity, which is kept so that its address stays its own, and its bytes.
+type Known = HashMap<usize, (Arc<Identity>, Arc<[u8]>)>;
+
 /// The bytes of identities, each made once. What is described of one workload is one identity, shared.
 #[derive(Clone, Default)]
-pub struct Resources(RefCell<HashMap<usize, (Arc<Identity>, Arc<[u8]>)>>);
+pub struct Resources(RefCell<Known>);
 
 impl Resources {
     /// The fields of ResourceSpans or ResourceLogs besides the scopes.
@@ -74,7 +77,6 @@ impl Resources {
         if known.len() >= MOST {
             known.clear();
         }
-        // The identity is kept with its bytes, so that its address stays its own.
         let (_, bytes) = known
             .entry(Arc::as_ptr(identity) as usize)
             .or_insert_with(|| (Arc::clone(identity), resource_bytes(identity)));

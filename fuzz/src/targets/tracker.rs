@@ -3,6 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
 use synspan::capture::observation::{Interface, InterfaceChange, Mono, Observation, PointKind, What};
 use synspan::encode::{self, Encoder};
 use synspan::identify::chain::Identities;
@@ -48,11 +51,16 @@ pub fn run(data: &[u8]) {
         assert!(serials.insert(attempt.serial), "{} is reported twice", attempt.serial);
         holds_together(&attempt);
         let described = describer.describe_now(attempt, WallClock::fixed(0));
-        let spans = encoder.encode(&described);
-        for span in spans.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans) {
+        let facts = encoder.facts(&described);
+        for record in encoder.spans(&described, &facts, None) {
+            let span = Span::decode(&record.bytes[..]).expect("a span");
             assert!(span.trace_id.len() == 16 && span.span_id.len() == 8 && span.span_id != [0; 8]);
             assert!(span.end_time_unix_nano >= span.start_time_unix_nano, "{span:#?}");
             assert_ne!(span.parent_span_id, span.span_id);
+        }
+        if let Some(record) = encoder.record(&described, &facts, true) {
+            let record = LogRecord::decode(&record.bytes[..]).expect("a log record");
+            assert!(record.trace_id.len() == 16 && record.span_id.len() == 8 && record.body.is_some());
         }
     }
 }
