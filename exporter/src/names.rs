@@ -424,11 +424,11 @@ pub mod metric {
         description: "SYNs that were sent again.",
     };
 
-    /// Attempts whose wire tuple had another tenant within the reuse window; 0 from the first attempt on.
+    /// Attempts whose wire tuple had another tenant within the reuse window; 0 from the first one on.
     pub const SYNSPAN_PORT_REUSES: Metric = Metric {
         name: "synspan.port_reuses",
         unit: "{reuse}",
-        description: "Attempts whose wire tuple had another tenant within the reuse window; 0 from the first attempt on.",
+        description: "Attempts whose wire tuple had another tenant within the reuse window; 0 from the first one on.",
     };
 
     /// Time from the end of a wire tuple's previous tenant to the SYN that used it again.
