@@ -1,7 +1,7 @@
 //! Encode: attempts in OpenTelemetry's words.
 //!
-//! [`Encoder`] makes spans of a described attempt. Log records and metrics are to be made from the
-//! same [`facts`], so that all signals tell one story.
+//! [`Encoder`] makes spans and the log record of a described attempt, of the same [`facts`], so that all signals tell one
+//! story; [`metrics`] sums up. Spans and records are written as bytes at once ([`wire`]).
 
 pub mod attributes;
 #[cfg(test)]
