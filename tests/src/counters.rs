@@ -13,8 +13,9 @@ const LOSSES: [&str; 5] =
 impl Counters {
     /// The last that a log tells of; none if it tells of none.
     pub fn of(log: &str) -> Option<Self> {
-        let line = log.lines().filter_map(|line| Some(line.split_once("synspan counters ")?.1)).next_back()?;
-        serde_json::from_str(line).ok().map(Self)
+        let last = log.rsplit_once("synspan counters ")?.1;
+        // The line may go on after the counters, and the log after the line.
+        serde_json::Deserializer::from_str(last).into_iter().next()?.ok().map(Self)
     }
 
     /// One of them, by its place: `/capture/lost`. None if there is no such.

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use super::bed::Bed;
 use super::kernel;
 use super::sink::Sink;
+use crate::counters::Counters;
 use crate::error::{Context, Error, Result, lab};
 use crate::net::process::Process;
 
@@ -311,23 +312,16 @@ pub fn read_lines(stream: std::process::ChildStderr) -> mpsc::Receiver<String> {
 }
 
 fn counted(lines: impl Iterator<Item = String>) -> Option<Counted> {
-    let last = lines.filter_map(|line| Some(line.split_once("synspan counters ")?.1.to_owned())).last()?;
-    // The line may go on after the counters.
-    let counters: serde_json::Value = serde_json::Deserializer::from_str(&last).into_iter().next()?.ok()?;
-    let at = |pointer| counters.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let lost = ["/capture/lost", "/capture/undecodable", "/track/evicted_attempts", "/findings_dropped"].map(at);
-    let exporters = || counters["deliver"].as_array().into_iter().flatten();
-    let dropped =
-        exporters().filter_map(|exporter| exporter["dropped"].as_object()).flat_map(|reasons| reasons.values());
-    let lost = lost.iter().sum::<u64>() + dropped.filter_map(serde_json::Value::as_u64).sum::<u64>();
-    let sent = |signal: &str| {
-        exporters()
-            .filter(|exporter| exporter["signal"] == signal)
-            .filter_map(|exporter| exporter["sent"].as_u64())
-            .sum()
-    };
-    let tenancies = at("/track/tenancies");
-    Some(Counted { lost, tenancies, traces: sent("traces"), logs: sent("logs"), metrics: sent("metrics") })
+    let counters = Counters::of(&lines.collect::<Vec<_>>().join("\n"))?;
+    let lost = ["/capture/lost", "/capture/undecodable", "/track/evicted_attempts", "/findings_dropped"];
+    let lost: u64 = lost.iter().filter_map(|place| counters.get(place)).sum();
+    Some(Counted {
+        lost: lost + counters.undelivered(),
+        tenancies: counters.get("/track/tenancies").unwrap_or(0),
+        traces: counters.sent("traces"),
+        logs: counters.sent("logs"),
+        metrics: counters.sent("metrics"),
+    })
 }
 
 /// A cgroup's processor time: exact, and complete when its processes are gone, unlike /proc/PID/stat.

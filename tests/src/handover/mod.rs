@@ -14,9 +14,10 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result, lab};
+use crate::load::bed;
 use crate::net::leftovers::Mark;
 use crate::scenario::agents::{Agents, Watch};
-use crate::topology::{Family, Node, Topology};
+use crate::topology::{Family, Masquerade, Topology};
 use crate::worker::client::Worker;
 use crate::worker::protocol::{Accept, Command, ConnectHow, Connected, Done};
 use crate::world::World;
@@ -71,15 +72,7 @@ const ORDERS: [Order; 4] = [Order::Orderly, Order::LateWord, Order::Forced, Orde
 /// # Errors
 /// Where the lab or the API server could not do its part. A wrong name is no error but in the result.
 pub fn run(times: usize, program: &Path, agent: &Path) -> Result<Judgement> {
-    let node = Node {
-        name: NODE.to_owned(),
-        pods: vec![PLACE.to_owned(), LOAD.to_owned()],
-        late_pods: Vec::new(),
-        processes: Vec::new(),
-        masquerade: Some(crate::topology::Masquerade::default()),
-        late_agent: false,
-        bridge: false,
-    };
+    let node = bed::node(NODE, &[PLACE, LOAD], Some(Masquerade::default()));
     let topology = Topology { nodes: vec![node], servers: vec![SERVER.to_owned()], services: Vec::new() };
     let mut world = World::build(&topology, program)?;
     if world.cluster().is_none() {

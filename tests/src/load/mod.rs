@@ -5,7 +5,7 @@
 //! again that another workload's connection had a moment ago. The lab counts what it did; the counts must be found in
 //! each signal that came, in the lab's own receiver or in what a Collector wrote.
 
-mod bed;
+pub mod bed;
 pub mod command;
 mod judge;
 pub mod pair;

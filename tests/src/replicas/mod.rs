@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result, lab};
-use crate::load::Tally;
+use crate::load::{Tally, bed};
 use crate::net::leftovers::Mark;
 use crate::scenario::agents::{Agents, Watch};
 use crate::tap;
-use crate::topology::{Family, Masquerade, Node, Topology};
+use crate::topology::{Masquerade, Node, Topology};
 use crate::worker::client::Worker;
 use crate::worker::protocol::{Accept, Command, ConnectHow, Connected, Done};
 use crate::world::World;
@@ -129,16 +129,9 @@ struct Lab {
     next: [u16; CALLERS.len()],
 }
 
+/// A node that translates every pod's source, by these rules first.
 fn node(name: &str, pods: [&str; 2], first: Vec<String>) -> Node {
-    Node {
-        name: name.to_owned(),
-        pods: pods.map(str::to_owned).to_vec(),
-        late_pods: Vec::new(),
-        processes: Vec::new(),
-        masquerade: Some(Masquerade { first, ..Masquerade::default() }),
-        late_agent: false,
-        bridge: false,
-    }
+    bed::node(name, &pods, Some(Masquerade { first, ..Masquerade::default() }))
 }
 
 impl Lab {
@@ -153,14 +146,12 @@ impl Lab {
         };
         let cgroup = world.cgroup(&format!("{}/{cgroup}", NODES[0]))?;
         let sidecar = Worker::start(SIDECAR, program, &Mark::name(FIRST), Some(&cgroup))?;
-        let server = address(&world, SERVER)?;
-        let account = address(&world, ACCOUNT)?;
+        let server = bed::address(&world, SERVER)?;
+        let account = bed::address(&world, ACCOUNT)?;
         listen(&mut world, SERVER, SocketAddr::new(server, PORT), Accept::Serve)?;
         listen(&mut world, ACCOUNT, SocketAddr::new(account, PORT), Accept::Serve)?;
         listen(&mut world, SERVER, SocketAddr::new(server, CASE_PORT), Accept::Keep)?;
-        world.netns(SERVER)?.nft(&format!(
-            "table inet dark {{ chain in {{ type filter hook input priority 0; tcp dport {DARK_PORT} drop\n}}\n}}"
-        ))?;
+        bed::darken(&world, SERVER, DARK_PORT)?;
         let watch = Watch { agent: Some(agent.to_owned()), forward: Some(forward), captures: None, console: false };
         let mut agents = Agents::new(&world, watch)?;
         for node in NODES {
@@ -173,7 +164,7 @@ impl Lab {
     /// Everything that a caller attempts in a round.
     fn round(&mut self, number: usize) -> Result<()> {
         let Caller { taken, between, refused, dark, .. } = CALLERS[number];
-        let account = address(&self.world, ACCOUNT)?;
+        let account = bed::address(&self.world, ACCOUNT)?;
         for (to, port, count, end) in [
             (self.server, PORT, taken, End::Taken),
             (account, PORT, between, End::Taken),
@@ -259,7 +250,7 @@ impl Lab {
     fn say(&self, stage: &str) -> Result<()> {
         let mut attempts = Vec::new();
         for ((pod, outcome, cause, _), &count) in &self.done.0 {
-            let address = address(&self.world, pod)?;
+            let address = bed::address(&self.world, pod)?;
             attempts.push(Row { address, outcome: outcome.clone(), cause: cause.clone(), count });
         }
         let line = serde_json::to_string(&Said { stage, attempts }).map_err(|error| Error::Lab(error.to_string()))?;
@@ -267,11 +258,6 @@ impl Lab {
         let read = std::io::stdin().lock().read_line(&mut String::new()).context("read standard input")?;
         if read == 0 { lab("standard input ended before the lab was told to go on") } else { Ok(()) }
     }
-}
-
-fn address(world: &World, name: &str) -> Result<IpAddr> {
-    let found = world.topology().address(name, Family::V4);
-    found.ok_or_else(|| Error::Lab(format!("nothing with an address is called `{name}`")))
 }
 
 fn listen(world: &mut World, on: &str, at: SocketAddr, accept: Accept) -> Result<()> {
