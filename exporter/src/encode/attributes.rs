@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use prost::Message as _;
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 
-use super::wire::{framed_len, varint_len};
+use super::wire::framed_len;
 use crate::capture::tuple::Endpoint;
 use crate::identify::Identity;
 
@@ -32,17 +32,21 @@ const USUAL: usize = 48;
 ///
 /// Each is a KeyValue with its length before it; what it is a field of is added when the list is written.
 #[derive(Clone, Debug, Default)]
-pub struct Attributes(Vec<u8>);
+pub struct Attributes {
+    bytes: Vec<u8>,
+    count: usize,
+}
 
 impl Attributes {
     /// None yet, with room for `capacity`.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity * USUAL))
+        Self { bytes: Vec::with_capacity(capacity * USUAL), count: 0 }
     }
 
     /// Begins an attribute whose AnyValue has that many bytes, which are to follow.
     fn begin(&mut self, name: &str, value: usize) {
-        let out = &mut self.0;
+        self.count += 1;
+        let out = &mut self.bytes;
         encode_varint((framed_len(name.len()) + framed_len(value)) as u64, out);
         out.push(KEY);
         encode_varint(name.len() as u64, out);
@@ -51,17 +55,11 @@ impl Attributes {
         encode_varint(value as u64, out);
     }
 
-    fn string(&mut self, tag: u8, value: &[u8]) {
-        self.0.push(tag);
-        encode_varint(value.len() as u64, &mut self.0);
-        self.0.extend_from_slice(value);
-    }
-
     /// Puts a string, cut at [`MAX_STRING`].
     pub fn str(&mut self, name: &str, value: &str) {
         let value = cut(value);
         self.begin(name, framed_len(value.len()));
-        self.string(STRING, value.as_bytes());
+        text(STRING, value.as_bytes(), &mut self.bytes);
     }
 
     /// Puts a string if there is one.
@@ -75,21 +73,21 @@ impl Attributes {
     pub fn int(&mut self, name: &str, value: impl Into<i64>) {
         let value = value.into().cast_unsigned();
         self.begin(name, 1 + encoded_len_varint(value));
-        self.0.push(INT);
-        encode_varint(value, &mut self.0);
+        self.bytes.push(INT);
+        encode_varint(value, &mut self.bytes);
     }
 
     /// Puts a number.
     pub fn double(&mut self, name: &str, value: f64) {
         self.begin(name, 9);
-        self.0.push(DOUBLE);
-        self.0.extend_from_slice(&value.to_le_bytes());
+        self.bytes.push(DOUBLE);
+        self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
     /// Puts a truth value.
     pub fn bool(&mut self, name: &str, value: bool) {
         self.begin(name, 2);
-        self.0.extend_from_slice(&[BOOL, value.into()]);
+        self.bytes.extend_from_slice(&[BOOL, value.into()]);
     }
 
     /// Puts `true`, or nothing: marks are rare, and their absence says the same.
@@ -101,15 +99,15 @@ impl Attributes {
 
     /// Puts a list of strings, each cut at [`MAX_STRING`].
     pub fn strings<S: AsRef<str>>(&mut self, name: &str, values: impl IntoIterator<Item = S>) {
-        let mut list = Self::default();
+        let mut list = Vec::new();
         for value in values {
             let value = cut(value.as_ref());
-            list.0.push(VALUES);
-            encode_varint(framed_len(value.len()) as u64, &mut list.0);
-            list.string(STRING, value.as_bytes());
+            list.push(VALUES);
+            encode_varint(framed_len(value.len()) as u64, &mut list);
+            text(STRING, value.as_bytes(), &mut list);
         }
-        self.begin(name, framed_len(list.0.len()));
-        self.string(ARRAY, &list.0);
+        self.begin(name, framed_len(list.len()));
+        text(ARRAY, &list, &mut self.bytes);
     }
 
     /// Puts an address and a port under two names; nothing of what is unspecified, which is what is not to be told.
@@ -118,25 +116,20 @@ impl Attributes {
             return;
         }
         if !endpoint.addr.ip().to_canonical().is_unspecified() {
-            let mut text = [0; 64];
-            let mut rest = &mut text[..];
+            let mut buffer = [0; 64];
+            let mut rest = &mut buffer[..];
             // The longest address is of 45 characters.
             let _ = write!(rest, "{}", endpoint.addr);
             let length = 64 - rest.len();
             self.begin(address, framed_len(length));
-            self.string(STRING, &text[..length]);
+            text(STRING, &buffer[..length], &mut self.bytes);
         }
         self.int(port, endpoint.port);
     }
 
-    /// Puts all of another list.
-    pub fn append(&mut self, other: &Self) {
-        self.0.extend_from_slice(&other.0);
-    }
-
     /// Each as a KeyValue's bytes.
     fn each(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.0[..];
+        let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             let length = decode_varint(&mut rest).ok().and_then(|length| usize::try_from(length).ok())?;
             let (one, others) = rest.split_at_checked(length)?;
@@ -147,7 +140,7 @@ impl Attributes {
 
     /// Writes them as the repeated field of that number, which is below 16.
     pub fn write(&self, field: u8, out: &mut Vec<u8>) {
-        out.reserve(self.0.len() + self.0.len() / 16);
+        out.reserve(self.written());
         for one in self.each() {
             out.push(field << 3 | 2);
             encode_varint(one.len() as u64, out);
@@ -157,13 +150,21 @@ impl Attributes {
 
     /// How long [`Self::write`] makes them.
     pub fn written(&self) -> usize {
-        self.each().map(|one| 1 + varint_len(one.len()) + one.len()).sum()
+        // Each has its length already, and gets a tag of one byte.
+        self.bytes.len() + self.count
     }
 
     /// The finished list, as the generated types have it.
     pub fn finish(self) -> Vec<KeyValue> {
         self.each().filter_map(|one| KeyValue::decode(one).ok()).collect()
     }
+}
+
+/// A value of bytes behind its tag.
+fn text(tag: u8, value: &[u8], out: &mut Vec<u8>) {
+    out.push(tag);
+    encode_varint(value.len() as u64, out);
+    out.extend_from_slice(value);
 }
 
 /// The attributes of a resource.

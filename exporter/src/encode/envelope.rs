@@ -74,13 +74,16 @@ impl Resources {
     /// The fields of ResourceSpans or ResourceLogs besides the scopes.
     pub fn of(&self, identity: &Arc<Identity>) -> Arc<[u8]> {
         let mut known = self.0.borrow_mut();
+        let place = Arc::as_ptr(identity) as usize;
+        if let Some((_, bytes)) = known.get(&place) {
+            return Arc::clone(bytes);
+        }
         if known.len() >= MOST {
             known.clear();
         }
-        let (_, bytes) = known
-            .entry(Arc::as_ptr(identity) as usize)
-            .or_insert_with(|| (Arc::clone(identity), resource_bytes(identity)));
-        Arc::clone(bytes)
+        let bytes = resource_bytes(identity);
+        known.insert(place, (Arc::clone(identity), Arc::clone(&bytes)));
+        bytes
     }
 }
 

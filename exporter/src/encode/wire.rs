@@ -46,10 +46,5 @@ pub fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
 
 /// How long a field of that many bytes is, of a number below 16.
 pub const fn framed_len(length: usize) -> usize {
-    1 + varint_len(length) + length
-}
-
-/// How many bytes a length takes.
-pub const fn varint_len(length: usize) -> usize {
-    encoded_len_varint(length as u64)
+    1 + encoded_len_varint(length as u64) + length
 }

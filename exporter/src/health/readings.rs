@@ -210,9 +210,6 @@ fn kubernetes(asked: Option<&Kubernetes>, all: &mut Readings) {
 }
 
 fn exporters(exporters: &[Exporter], all: &mut Readings) {
-    let of = |value: fn(&Exporter) -> Number| -> Vec<Point> {
-        exporters.iter().map(|exporter| Point { attributes: who(exporter), value: value(exporter) }).collect()
-    };
     let count = |value: fn(&Exporter) -> u64| -> Vec<Point> {
         let point = |exporter: &Exporter| Point { attributes: who(exporter), value: Number::Count(value(exporter)) };
         exporters.iter().map(point).collect()
@@ -235,8 +232,11 @@ fn exporters(exporters: &[Exporter], all: &mut Readings) {
         exporter.failures_by.iter().map(point)
     });
     all.add(Kind::Counter, metric::SYNSPAN_AGENT_EXPORTER_FAILURES, failures.collect());
-    let failing = of(|e| Number::Seconds(e.failing_since.as_ref().map_or(0.0, |since| since.ago_s)));
-    all.add(Kind::Gauge, metric::SYNSPAN_AGENT_EXPORTER_FAILING, failing);
+    let failing = exporters.iter().map(|exporter| {
+        let seconds = exporter.failing_since.as_ref().map_or(0.0, |since| since.ago_s);
+        Point { attributes: who(exporter), value: Number::Seconds(seconds) }
+    });
+    all.add(Kind::Gauge, metric::SYNSPAN_AGENT_EXPORTER_FAILING, failing.collect());
     all.add(Kind::UpDownCounter, metric::SYNSPAN_AGENT_EXPORTER_QUEUE_RECORDS, count(|e| e.queued));
     all.add(Kind::UpDownCounter, metric::SYNSPAN_AGENT_EXPORTER_QUEUE_SIZE, count(|e| e.queued_bytes));
     all.add(Kind::UpDownCounter, metric::SYNSPAN_AGENT_EXPORTER_IN_FLIGHT_RECORDS, count(|e| e.in_flight));

@@ -168,7 +168,9 @@ impl Signals {
         let decision = if spans == 0 { Decision::Keep(None) } else { self.volume.decide(described, spans, now) };
         self.note(decision);
         let kept = decision.keeps();
-        if let Decision::Keep(threshold) = decision {
+        if let Decision::Keep(threshold) = decision
+            && (self.wanted.traces || self.wanted.logs)
+        {
             let facts = self.encoder.facts(described);
             self.spans(described, &facts, threshold);
             self.record(described, &facts);

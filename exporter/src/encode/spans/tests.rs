@@ -1,16 +1,17 @@
 //! What is really in the spans of hand-made attempts.
 
+mod registry;
+
 use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 use proptest::prelude::*;
-use synspan_schema::{Registry, otlp};
 
 use super::arbitrary::any_described;
 use super::*;
-use crate::encode::{Priority, decoded, priority};
+use crate::encode::{Priority, priority};
 use crate::identify::fixtures::{self, STALE, START_UNIX};
 use crate::names::SCHEMA_URL;
 use crate::track::attempt::MAX_STEPS;
@@ -461,31 +462,6 @@ fn events_beyond_the_limit_are_counted() {
     let (_, connect) = only(&encoder("node-1", &[]).encode(&described), span::TCP_CONNECT);
     assert_eq!(connect.events.len(), 32);
     assert_eq!(connect.dropped_events_count, 13);
-}
-
-#[test]
-fn what_is_encoded_is_what_the_registry_says() {
-    let registry = Registry::embedded().expect("the registry");
-    let cases = [
-        fixtures::clean(),
-        fixtures::case(),
-        fixtures::refused(),
-        fixtures::no_response(),
-        fixtures::dropped_in_node(),
-        fixtures::aborted(),
-        fixtures::suspected(),
-        fixtures::server_side(),
-        fixtures::ipv6(),
-    ];
-    for case in cases {
-        let encoder = encoder("node-1", &[]);
-        let mut found = otlp::of_spans(&registry, &encoder.encode(&case));
-        found.extend(otlp::of_logs(
-            &registry,
-            &decoded::logs(encoder.record(&case, &encoder.facts(&case), true).as_slice()),
-        ));
-        assert!(found.is_empty(), "{found:#?}");
-    }
 }
 
 proptest! {

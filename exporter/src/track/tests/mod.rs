@@ -9,4 +9,5 @@ mod properties;
 mod server_cases;
 mod stall_cases;
 mod survey_cases;
+mod timer_cases;
 mod world;
