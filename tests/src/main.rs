@@ -459,7 +459,7 @@ fn demo(name: &str, family: Family, watch: Watch, first: Option<&str>) -> Result
 
 const LOOK_FURTHER: &str = "
 To look further:
-  make demo-collector                               the same case as spans, from an OpenTelemetry Collector's own file
+  make demo-collector                               the same case as spans, records and metrics, from a Collector's own file
   make demo-kubernetes                              the same case with names from a real Kubernetes API server
   make lab ARGS='run --hold reuse-never-closed'     leave it standing, to look with tcpdump, ss and conntrack
   make lab                                          the other faults: lost RSTs, black holes, drops in the node, ...
