@@ -1,32 +1,47 @@
-//! OTLP over gRPC: tonic's channel and framing with a codec that passes encoded requests through.
+//! OTLP over gRPC: tonic's channel and its reading of answers, with requests that are bytes already.
 //!
 //! Not the generated client, since that encodes a request from its message types at each try, and the
-//! queue holds encoded records (see [`super::parcel`]). The answers are the generated types.
+//! queue holds encoded records (see [`super::parcel`]); nor tonic's framing of requests (see [`super::frame`]).
+//! The answers are the generated types.
 
 use std::error::Error;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
-use http::uri::PathAndQuery;
+use bytes::{Buf, Bytes};
+use http::header::{CONTENT_TYPE, TE};
+use http::{HeaderMap, HeaderValue, Uri};
+use http_body_util::Full;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{CompressionEncoding, DecodeBuf, Decoder, Streaming};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use tower_service::Service;
 
 use super::connect::{ConnectFailure, Connector};
+use super::frame;
 use super::options::{Compression, GrpcOptions};
 use super::parcel::Signal;
 use super::retry::{Answer, Failure, one_line};
 use super::tls::{TlsSource, server_name};
 
+/// What the answers may be compressed by.
+const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip,zstd,identity");
+
+/// The largest answer that is read; tonic's own default.
+const MAX_ANSWER: usize = 4 << 20;
+
 /// Sends requests to one backend. It connects when the first is sent, and again after each loss.
 #[derive(Clone)]
 pub struct GrpcSender {
-    client: tonic::client::Grpc<Channel>,
-    headers: Arc<MetadataMap>,
+    channel: Channel,
+    /// Of every request, those of gRPC included.
+    headers: Arc<HeaderMap>,
+    compression: Compression,
     timeout: Duration,
 }
 
@@ -37,15 +52,17 @@ impl GrpcSender {
     /// What in the options cannot be used: a certificate file, a header, a name.
     pub fn new(options: &GrpcOptions) -> Result<Self, String> {
         let channel = channel(options, None)?;
-        let mut client = tonic::client::Grpc::new(channel)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd);
-        client = match options.compression {
-            Compression::Gzip => client.send_compressed(CompressionEncoding::Gzip),
-            Compression::Zstd => client.send_compressed(CompressionEncoding::Zstd),
-            Compression::None => client,
-        };
-        Ok(Self { client, headers: Arc::new(headers(options)?), timeout: options.timeout })
+        let mut template = Request::new(());
+        *template.metadata_mut() = headers(options)?;
+        template.set_timeout(options.timeout);
+        let mut headers = template.into_parts().0.into_headers();
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-accept-encoding", ACCEPTED);
+        if let Some(encoding) = frame::encoding(options.compression) {
+            headers.insert("grpc-encoding", HeaderValue::from_static(encoding));
+        }
+        Ok(Self { channel, headers: Arc::new(headers), compression: options.compression, timeout: options.timeout })
     }
 
     /// Sends one encoded request of a signal, and waits for the answer or the timeout.
@@ -61,18 +78,43 @@ impl GrpcSender {
     }
 
     async fn call(&self, signal: Signal, body: Bytes) -> Result<Response, Status> {
-        let path = PathAndQuery::from_static(match signal {
+        let path = match signal {
             Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
             Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-        });
-        let mut client = self.client.clone();
-        client.ready().await.map_err(|error| Status::from_error(error.into()))?;
-        let mut request = Request::new(body);
-        *request.metadata_mut() = (*self.headers).clone();
-        request.set_timeout(self.timeout);
-        Ok(client.unary(request, path, Encoded).await?.into_inner())
+        };
+        let mut channel = self.channel.clone();
+        poll_fn(|context| channel.poll_ready(context)).await.map_err(|error| Status::from_error(error.into()))?;
+        let message = frame::message(&body, self.compression).map_err(|error| Status::internal(error.to_string()))?;
+        drop(body);
+        let mut request = http::Request::new(tonic::body::Body::new(Full::new(message)));
+        *request.method_mut() = http::Method::POST;
+        *request.version_mut() = http::Version::HTTP_2;
+        *request.uri_mut() = Uri::from_static(path);
+        *request.headers_mut() = (*self.headers).clone();
+        let answer = channel.call(request).await.map_err(|error| Status::from_error(error.into()))?;
+        read(answer).await
     }
+}
+
+/// Reads an answer: one message and the trailers, or a status alone.
+async fn read(answer: http::Response<tonic::body::Body>) -> Result<Response, Status> {
+    let (head, body) = answer.into_parts();
+    let encoding = match head.headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+        Some(b"gzip") => Some(CompressionEncoding::Gzip),
+        Some(b"zstd") => Some(CompressionEncoding::Zstd),
+        _ => None,
+    };
+    match Status::from_header_map(&head.headers) {
+        Some(status) if status.code() != Code::Ok => return Err(status),
+        // Taken, and nothing said.
+        Some(_) => return Ok(Response::default()),
+        None => {}
+    }
+    let mut stream = pin!(Streaming::new_response(Answers, body, head.status, encoding, Some(MAX_ANSWER)));
+    let message = stream.message().await?.ok_or_else(|| Status::internal("an answer without a message"))?;
+    stream.trailers().await?;
+    Ok(message)
 }
 
 /// A channel to a backend, of our own connections: TLS as the options say, and failures that say which step failed. It
@@ -161,37 +203,11 @@ impl Response {
     }
 }
 
-/// Requests are bytes already.
+/// Reads answers.
 #[derive(Clone, Copy, Default)]
-struct Encoded;
+struct Answers;
 
-impl Codec for Encoded {
-    type Encode = Bytes;
-    type Decode = Response;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Encoded {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, body: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.reserve(body.len());
-        out.put(body);
-        Ok(())
-    }
-}
-
-impl Decoder for Encoded {
+impl Decoder for Answers {
     type Item = Response;
     type Error = Status;
 

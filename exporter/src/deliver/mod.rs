@@ -9,6 +9,7 @@ mod connect;
 pub mod console;
 mod counters;
 mod delivery;
+mod frame;
 mod grpc;
 mod options;
 mod parcel;
