@@ -1,6 +1,7 @@
 //! Capture: what the kernel saw, or a capture file holds, as observations. Nothing else in the project knows
 //! eBPF.
 
+pub mod address_text;
 pub mod flow;
 #[cfg(feature = "live")]
 pub mod live;

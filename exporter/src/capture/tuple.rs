@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::address_text::AddressText;
+
 /// An IP address as 16 bytes in network order, IPv4 in its v4-mapped form (RFC 4291, 2.5.5.2).
 ///
 /// v4-mapped sockets (Java's default) and IPv4 sockets therefore compare equal.
@@ -49,7 +51,7 @@ impl From<Ipv4Addr> for Addr {
 
 impl fmt::Display for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.ip().fmt(f)
+        f.pad(&AddressText::of_addr(*self))
     }
 }
 
@@ -83,7 +85,7 @@ impl From<SocketAddr> for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SocketAddr::new(self.addr.ip(), self.port).fmt(f)
+        f.pad(&AddressText::of_endpoint(*self))
     }
 }
 

@@ -1,12 +1,11 @@
 //! A list of attributes under construction, as bytes (opentelemetry/proto/common/v1/common.proto).
 
-use std::io::Write as _;
-
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use prost::Message as _;
-use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
+use prost::encoding::{decode_varint, encoded_len_varint};
 
-use super::wire::framed_len;
+use super::wire::{framed_len, put_varint};
+use crate::capture::address_text::AddressText;
 use crate::capture::tuple::Endpoint;
 use crate::identify::Identity;
 
@@ -47,12 +46,14 @@ impl Attributes {
     fn begin(&mut self, name: &str, value: usize) {
         self.count += 1;
         let out = &mut self.bytes;
-        encode_varint((framed_len(name.len()) + framed_len(value)) as u64, out);
+        // Room for all of it at once: what follows finds it there.
+        out.reserve(name.len() + value + 16);
+        put_varint(out, (framed_len(name.len()) + framed_len(value)) as u64);
         out.push(KEY);
-        encode_varint(name.len() as u64, out);
+        put_varint(out, name.len() as u64);
         out.extend_from_slice(name.as_bytes());
         out.push(VALUE);
-        encode_varint(value as u64, out);
+        put_varint(out, value as u64);
     }
 
     /// Puts a string, cut at [`MAX_STRING`].
@@ -74,7 +75,7 @@ impl Attributes {
         let value = value.into().cast_unsigned();
         self.begin(name, 1 + encoded_len_varint(value));
         self.bytes.push(INT);
-        encode_varint(value, &mut self.bytes);
+        put_varint(&mut self.bytes, value);
     }
 
     /// Puts a number.
@@ -98,16 +99,16 @@ impl Attributes {
     }
 
     /// Puts a list of strings, each cut at [`MAX_STRING`].
-    pub fn strings<S: AsRef<str>>(&mut self, name: &str, values: impl IntoIterator<Item = S>) {
-        let mut list = Vec::new();
-        for value in values {
-            let value = cut(value.as_ref());
-            list.push(VALUES);
-            encode_varint(framed_len(value.len()) as u64, &mut list);
-            text(STRING, value.as_bytes(), &mut list);
-        }
-        self.begin(name, framed_len(list.len()));
-        text(ARRAY, &list, &mut self.bytes);
+    pub fn strings<'a>(&mut self, name: &str, values: impl IntoIterator<Item = &'a str>) {
+        self.list(name, |list| values.into_iter().for_each(|value| list.push(&[value])));
+    }
+
+    /// Puts a list of strings that a function makes.
+    pub fn list(&mut self, name: &str, make: impl FnOnce(&mut Strings)) {
+        let mut list = Strings(Vec::with_capacity(2 * USUAL));
+        make(&mut list);
+        self.begin(name, framed_len(list.0.len()));
+        text(ARRAY, &list.0, &mut self.bytes);
     }
 
     /// Puts an address and a port under two names; nothing of what is unspecified, which is what is not to be told.
@@ -116,13 +117,7 @@ impl Attributes {
             return;
         }
         if !endpoint.addr.ip().to_canonical().is_unspecified() {
-            let mut buffer = [0; 64];
-            let mut rest = &mut buffer[..];
-            // The longest address is of 45 characters.
-            let _ = write!(rest, "{}", endpoint.addr);
-            let length = 64 - rest.len();
-            self.begin(address, framed_len(length));
-            text(STRING, &buffer[..length], &mut self.bytes);
+            self.str(address, &AddressText::of_addr(endpoint.addr));
         }
         self.int(port, endpoint.port);
     }
@@ -143,7 +138,7 @@ impl Attributes {
         out.reserve(self.written());
         for one in self.each() {
             out.push(field << 3 | 2);
-            encode_varint(one.len() as u64, out);
+            put_varint(out, one.len() as u64);
             out.extend_from_slice(one);
         }
     }
@@ -160,10 +155,26 @@ impl Attributes {
     }
 }
 
+/// A list of strings under construction, as ArrayValue's bytes.
+pub struct Strings(Vec<u8>);
+
+impl Strings {
+    /// Adds the string of these parts, each cut at [`MAX_STRING`].
+    pub fn push(&mut self, parts: &[&str]) {
+        let length = parts.iter().map(|part| cut(part).len()).sum();
+        let out = &mut self.0;
+        out.push(VALUES);
+        put_varint(out, framed_len(length) as u64);
+        out.push(STRING);
+        put_varint(out, length as u64);
+        parts.iter().for_each(|part| out.extend_from_slice(cut(part).as_bytes()));
+    }
+}
+
 /// A value of bytes behind its tag.
 fn text(tag: u8, value: &[u8], out: &mut Vec<u8>) {
     out.push(tag);
-    encode_varint(value.len() as u64, out);
+    put_varint(out, value.len() as u64);
     out.extend_from_slice(value);
 }
 
@@ -202,7 +213,7 @@ mod tests {
     #[test]
     fn lists_are_cut_too() {
         let mut attributes = Attributes::default();
-        attributes.strings("a", ["x".repeat(5000)]);
+        attributes.strings("a", ["x".repeat(5000).as_str()]);
         let Some(Value::ArrayValue(list)) = attributes.finish()[0].value.clone().and_then(|value| value.value) else {
             panic!("not a list")
         };

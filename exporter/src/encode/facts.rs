@@ -1,6 +1,6 @@
 //! The facts of an attempt as attributes, alike in every signal.
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, Strings};
 use super::ids;
 use super::verdict_text::{error_type, explanation};
 use crate::capture::observation::Direction;
@@ -72,7 +72,7 @@ pub fn put_verdict(attributes: &mut Attributes, described: &Described) {
     attributes.opt_str(attribute::SYNSPAN_EXPLANATION, explanation(described).as_deref());
     put_facts(attributes, attempt);
     attributes.int(attribute::SYNSPAN_SYNS, attempt.syns);
-    attributes.strings(attribute::SYNSPAN_POINTS, points(attempt));
+    attributes.list(attribute::SYNSPAN_POINTS, |points| put_points(points, attempt));
     attributes.mark(attribute::SYNSPAN_REUSE, attempt.reused);
     attributes.mark(attribute::SYNSPAN_REUSE_POSSIBLE, attempt.reuse_possible);
     attributes.mark(attribute::SYNSPAN_LEDGER_PARTIAL, attempt.ledger_partial);
@@ -119,13 +119,13 @@ fn put_facts(attributes: &mut Attributes, attempt: &Attempt) {
 }
 
 /// Where an attempt was seen, in order.
-pub fn points(attempt: &Attempt) -> Vec<String> {
-    let socket = attempt.client.is_some().then(|| "socket".to_owned());
-    socket.into_iter().chain(attempt.sightings.iter().map(point)).collect()
-}
-
-fn point(sighting: &Sighting) -> String {
-    format!("{}:{}:{}", sighting.kind.as_str(), sighting.interface, direction(sighting.direction))
+fn put_points(points: &mut Strings, attempt: &Attempt) {
+    if attempt.client.is_some() {
+        points.push(&["socket"]);
+    }
+    for Sighting { kind, interface, direction: way, .. } in &attempt.sightings {
+        points.push(&[kind.as_str(), ":", interface, ":", direction(*way)]);
+    }
 }
 
 /// The far side's names.

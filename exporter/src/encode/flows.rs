@@ -1,9 +1,12 @@
 //! Flows as log records: the event `synspan.flow`.
 
+use std::fmt::Write as _;
+use std::time::Duration;
+
 use super::attributes::Attributes;
 use super::facts;
 use super::ids;
-use super::logs::{Event, Severity};
+use super::logs::{Event, Severity, put_age, put_far};
 use crate::capture::observation::Mono;
 use crate::identify::describe::DescribedFlow;
 use crate::names::{attribute, event};
@@ -12,7 +15,7 @@ use crate::track::trace_id::IdKey;
 
 /// The record of a flow, as a LogRecord's bytes.
 pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> Vec<u8> {
-    let DescribedFlow { flow, clock, own, peer, destination, .. } = described;
+    let DescribedFlow { flow, clock, peer, destination, .. } = described;
     let mut attributes = Attributes::with_capacity(28);
     facts::put_transport(&mut attributes, flow.tuple.dst.addr);
     match flow.side {
@@ -37,9 +40,9 @@ pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> Vec<u8> 
     attributes.int(attribute::SYNSPAN_FLOW_SEQUENCE, flow.sequence);
     attributes.bool(attribute::SYNSPAN_FLOW_FINAL, flow.end.is_some());
     attributes.opt_str(attribute::SYNSPAN_FLOW_CLOSED_BY, flow.end.map(|by| by.as_str()));
-    let duration = flow.opened.map(|opened: Mono| flow.at.since(opened).as_secs_f64());
-    if let Some(seconds) = duration {
-        attributes.double(attribute::SYNSPAN_FLOW_DURATION, seconds);
+    let duration = flow.opened.map(|opened: Mono| flow.at.since(opened));
+    if let Some(duration) = duration {
+        attributes.double(attribute::SYNSPAN_FLOW_DURATION, duration.as_secs_f64());
     }
     for (name, count) in [
         (attribute::SYNSPAN_FLOW_SENT_BYTES, totals.sent_bytes),
@@ -53,29 +56,42 @@ pub fn record(described: &DescribedFlow, key: &IdKey, sampled: bool) -> Vec<u8> 
     if let Some(rtt) = flow.rtt {
         attributes.double(attribute::SYNSPAN_FLOW_RTT, rtt.as_secs_f64());
     }
-    let who = own.display_name().unwrap_or_else(|| "?".to_owned());
-    let far = peer.as_ref().and_then(|peer| peer.display_name());
-    let (way, end) = match flow.side {
-        FlowSide::Client => ("->", destination.to_string()),
-        FlowSide::Server => ("<-", flow.socket.src.to_string()),
-    };
-    let far = far.map_or_else(|| end.clone(), |name| format!("{name} ({end})"));
-    let state = match flow.end {
-        Some(by) => format!("closed by {}", by.as_str()),
-        None => "still open".to_owned(),
-    };
-    let age = duration.map(|seconds| format!(" after {seconds:.3} s")).unwrap_or_default();
-    let body = format!(
-        "tcp flow {who} {way} {far} {state}{age}: sent {} bytes, received {}, {} segments sent again",
-        totals.sent_bytes, totals.received_bytes, totals.retransmissions
-    );
     let event = Event {
         name: event::SYNSPAN_FLOW,
         severity: Severity::Info,
         time: clock.unix_nanos(flow.at),
-        body,
+        body: line(described, duration),
         span: flow.trace.map(|trace| (trace, ids::connect(key, trace))),
         sampled,
     };
     event.record(&[&attributes])
+}
+
+/// What a flow did in one line, which stands alone.
+fn line(described: &DescribedFlow, duration: Option<Duration>) -> String {
+    let DescribedFlow { flow, own, peer, destination, .. } = described;
+    let mut line = String::with_capacity(160);
+    line.push_str("tcp flow ");
+    line.push_str(own.display_name().as_deref().unwrap_or("?"));
+    let (way, end) = match flow.side {
+        FlowSide::Client => (" -> ", *destination),
+        FlowSide::Server => (" <- ", flow.socket.src),
+    };
+    line.push_str(way);
+    put_far(&mut line, peer.as_ref(), Some(end));
+    match flow.end {
+        Some(by) => line.extend([" closed by ", by.as_str()]),
+        None => line.push_str(" still open"),
+    }
+    if let Some(duration) = duration {
+        put_age(&mut line, duration);
+    }
+    let totals = &flow.totals;
+    // Writing to a string cannot fail.
+    let _ = write!(
+        line,
+        ": sent {} bytes, received {}, {} segments sent again",
+        totals.sent_bytes, totals.received_bytes, totals.retransmissions
+    );
+    line
 }

@@ -3,12 +3,19 @@
 //! A record says what the attempt's span says, so that one is enough where the other is missing, and leads to it by trace
 //! and span id.
 
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
 use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 
 use super::attributes::{Attributes, cut};
 use super::ids::SpanId;
 use super::verdict_text::explanation;
 use super::wire;
+use crate::capture::address_text::AddressText;
+use crate::capture::tuple::Endpoint;
+use crate::identify::Identity;
 use crate::identify::describe::Described;
 use crate::names::attribute;
 use crate::track::attempt::Attempt;
@@ -110,34 +117,59 @@ impl Event<'_> {
 /// The line of an attempt: who, where to, what came of it, why.
 pub fn line(described: &Described) -> String {
     let attempt = &*described.attempt;
+    let mut line = String::with_capacity(160);
+    line.push_str("tcp connect ");
     let client = described.client.as_ref().and_then(|client| client.display_name());
-    let client = client.or_else(|| attempt.client_tuple().map(|tuple| tuple.src.to_string()));
-    let to = attempt.destination().map(|end| end.to_string()).unwrap_or_else(|| "?".to_owned());
-    let far = described.server.as_ref().or(described.peer.as_ref()).and_then(|far| far.display_name());
-    let to = far.map_or_else(|| to.clone(), |name| format!("{name} ({to})"));
-    let outcome = match attempt.verdict.outcome {
+    match (&client, attempt.client_tuple()) {
+        (Some(name), _) => line.push_str(name),
+        (None, Some(tuple)) => line.push_str(&AddressText::of_endpoint(tuple.src)),
+        (None, None) => line.push('?'),
+    }
+    line.push_str(" -> ");
+    let far = described.server.as_ref().or(described.peer.as_ref());
+    put_far(&mut line, far, attempt.destination());
+    line.push(' ');
+    line.push_str(match attempt.verdict.outcome {
         Outcome::TimedOut => "timed out",
         Outcome::Aborted => "given up by the application",
         Outcome::Pending => "still open",
         other => other.as_str(),
-    };
-    let seconds = attempt.duration().as_secs_f64();
-    let mut line = format!("tcp connect {} -> {to} {outcome} after {seconds:.3} s", client.as_deref().unwrap_or("?"));
+    });
+    put_age(&mut line, attempt.duration());
     if attempt.syns > 1 {
-        line.push_str(&format!(" and {} SYNs", attempt.syns));
+        // Writing to a string cannot fail.
+        let _ = write!(line, " and {} SYNs", attempt.syns);
     }
     if let Some(cause) = attempt.verdict.cause {
-        line.push_str(&format!(": {}", cause.as_str()));
+        line.push_str(": ");
+        line.push_str(cause.as_str());
         if attempt.verdict.evidence != Evidence::None {
-            line.push_str(&format!(" ({})", attempt.verdict.evidence.as_str()));
+            line.extend([" (", attempt.verdict.evidence.as_str(), ")"]);
         }
     } else if attempt.failed() {
         line.push_str(": no cause found");
     }
     if let Some(why) = explanation(described) {
-        line.push_str(&format!("; {why}"));
+        line.extend(["; ", &why]);
     }
     line
+}
+
+/// A far end by its name, with the address in brackets, or by that alone.
+pub fn put_far(line: &mut String, identity: Option<&Arc<Identity>>, end: Option<Endpoint>) {
+    let end = end.map(AddressText::of_endpoint);
+    let end = end.as_deref().unwrap_or("?");
+    match identity.and_then(|identity| identity.display_name()) {
+        Some(name) => line.extend([name.as_str(), " (", end, ")"]),
+        None => line.push_str(end),
+    }
+}
+
+/// ` after 0.004 s`.
+pub fn put_age(line: &mut String, age: Duration) {
+    let millis = (age.as_micros() + 500) / 1_000;
+    // Writing to a string cannot fail.
+    let _ = write!(line, " after {}.{:03} s", millis / 1_000, millis % 1_000);
 }
 
 #[cfg(test)]
