@@ -22,6 +22,7 @@ mod layout;
 mod names;
 mod object;
 mod options;
+mod order;
 mod reader;
 mod tables;
 mod watched;
@@ -353,6 +354,7 @@ impl Capture {
             sink: sink(&features),
             told: Default::default(),
             going: Default::default(),
+            early: Default::default(),
         };
         let mut capture = Self {
             ebpf: Some(object.ebpf),

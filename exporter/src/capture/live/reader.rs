@@ -20,14 +20,13 @@ use super::decode::decode_named;
 use super::inbound::Sums;
 use super::names::KernelNames;
 use super::object::CounterMap;
+use super::order::{BATCH, Early, drain};
 use crate::capture::observation::{InterfaceChange, Lost, Mono, Observation, What};
 use crate::capture::question::Question;
 use crate::capture::tuple::Addr;
 
 /// How often the ring is emptied; the programs wake the reader before, when it is half full.
 const PERIOD: Duration = Duration::from_millis(10);
-/// Most records of a ring handed on at once.
-const BATCH: usize = 512;
 /// How often it is asked whether SYNs from outside were summed.
 const SUMS_PERIOD: Duration = Duration::from_secs(1);
 
@@ -98,6 +97,7 @@ pub struct Reader<S> {
     pub told: Told,
     /// Interfaces that went: told only after one more look into the ring, where segments of theirs may be.
     pub going: BTreeMap<u32, Mono>,
+    pub early: Early,
 }
 
 /// Values of counters when they were told of last.
@@ -154,10 +154,12 @@ impl<S: Sink> Reader<S> {
             let own = self.read(Side::Own, &mut batch, Mono::default());
             let split = batch.len();
             let until = batch.iter().map(|observation| observation.time).max().unwrap_or_default();
-            let inbound = self.read(Side::Inbound, &mut batch, until);
-            if split > 0 && split < batch.len() {
-                batch.sort_by_key(|observation| observation.time);
-            }
+            // Of what is still in the first, nothing is older than this.
+            let horizon = if own.is_some() { until } else { until.max(before) };
+            let far_enough = self.early.beyond(horizon);
+            self.early.release(&mut batch);
+            let inbound = if far_enough { None } else { self.read(Side::Inbound, &mut batch, until) };
+            self.early.hold(&mut batch, split, horizon);
             let last = batch.last().map_or(before, |o| o.time);
             self.interfaces(&mut batch);
             self.losses(&mut batch, last);
@@ -166,7 +168,7 @@ impl<S: Sink> Reader<S> {
             if !batch.is_empty() {
                 self.sink.observations(&batch);
             }
-            let left = [own, inbound].into_iter().flatten().min();
+            let left = [own, inbound, self.early.first()].into_iter().flatten().min();
             let Some(left) = left else {
                 self.tick(before);
                 return;
@@ -302,18 +304,6 @@ enum Side {
     Inbound,
 }
 
-/// Takes a batch of records by `next`, which gives the time of each that makes sense, and goes on until one is of the
-/// time `until`: none if there are no more, else the time of the last.
-fn drain(until: Mono, mut next: impl FnMut() -> Option<Option<Mono>>) -> Option<Mono> {
-    let mut last = Mono::default();
-    let mut taken = 0;
-    while taken < BATCH || last < until {
-        last = next()?.unwrap_or(last);
-        taken += 1;
-    }
-    Some(last)
-}
-
 /// Says what was lost since `told`.
 fn tell_loss(batch: &mut Vec<Observation>, time: Mono, inbound: bool, lost: u64, told: &mut u64) {
     let count = lost.saturating_sub(*told);
@@ -357,28 +347,6 @@ mod tests {
     use super::*;
     use crate::capture::observation::{Process, ProcessStep, SocketError};
     use crate::capture::tuple::Endpoint;
-
-    #[test]
-    fn a_ring_is_read_as_far_as_what_came_later_in_the_other() {
-        let times = |count: u64| {
-            let mut left = (1..=count).map(|time| Some(Mono(time)));
-            move || left.next()
-        };
-        let (batch, more) = (BATCH as u64, 3 * BATCH as u64);
-        assert_eq!(drain(Mono::default(), times(more)), Some(Mono(batch)));
-        assert_eq!(drain(Mono(10), times(more)), Some(Mono(batch)));
-        assert_eq!(drain(Mono(more - 1), times(more)), Some(Mono(more - 1)));
-        assert_eq!(drain(Mono(more + 1), times(more)), None, "it was all there is");
-        assert_eq!(drain(Mono::default(), times(batch - 1)), None);
-        // What makes no sense has no time, and holds nothing up.
-        let mut taken = 0;
-        let senseless = || {
-            taken += 1;
-            (taken <= more).then_some(None)
-        };
-        assert_eq!(drain(Mono(10), senseless), None);
-        assert_eq!(taken, more + 1);
-    }
 
     #[test]
     fn excluded_networks() {
