@@ -15,15 +15,15 @@ case "${1:-}" in
 esac
 
 # The tools that building and the lab call, whatever they were installed by.
-tools=(python3 clang-22 cc c++ pkg-config jq ip tc nft conntrack tcpdump bpftool tcplife tcpstates sysctl nsenter bpf-linker)
+tools=(python3 clang-22 cc c++ make pkg-config jq ip tc nft conntrack tcpdump bpftool tcplife tcpstates sysctl nsenter bpf-linker)
 [ -z "$lint" ] || tools+=(shellcheck)
 
 # What Debian 12 calls them. The compiler's packages come on top, unless rustup has all that is needed.
-packages=(python3 clang-22 ca-certificates gcc g++ libc6-dev pkg-config jq iproute2 nftables iptables conntrack tcpdump bpftool libbpf-tools
+packages=(python3 clang-22 ca-certificates gcc g++ make libc6-dev pkg-config jq iproute2 nftables iptables conntrack tcpdump bpftool libbpf-tools
     procps util-linux)
 if [ "$kind" = -build ]; then
-    tools=(cc c++ pkg-config bpf-linker)
-    packages=(ca-certificates gcc g++ libc6-dev pkg-config)
+    tools=(cc c++ make pkg-config bpf-linker)
+    packages=(ca-certificates gcc g++ make libc6-dev pkg-config)
 fi
 debian_rust=(rustc-web cargo-web libstd-rust-web-dev-bpf)
 llvm=("llvm-$LLVM_MAJOR-dev" "libpolly-$LLVM_MAJOR-dev" zlib1g-dev libzstd-dev)
@@ -79,7 +79,7 @@ synspan: error: this machine lacks:$absent
 On Debian 12, as root, this script installs all of it. Elsewhere, install by hand:
   Rust      $RUST_MIN or newer; for the eBPF programs rustup's nightly with the component rust-src
             (rustup toolchain install nightly --component rust-src), then: cargo install bpf-linker
-  tools     gcc and g++, pkg-config, jq, iproute2, nftables, iptables, conntrack-tools, tcpdump, bpftool, procps, util-linux, and
+  tools     gcc and g++, make, pkg-config, jq, iproute2, nftables, iptables, conntrack-tools, tcpdump, bpftool, procps, util-linux, and
             for the benchmark's comparison tcplife and tcpstates from libbpf-tools
 END
     exit 1

@@ -35,9 +35,11 @@ if [ "$arch" != "$own" ]; then
     # What of glibc lies in the compiler's own folders is older than Debian's updates: ours comes first.
     flags+=("-Clinker=${binutils}gcc" "-Clink-arg=-B$sysroot/usr/lib/$cpu-linux-gnu")
     [ ! -d "$sysroot/usr/lib/rustlib" ] || flags+=("--sysroot=$sysroot/usr")
-    # For what is C: ring and zstd.
+    # For what is C: ring, zstd and jemalloc.
     export "CC_${target//-/_}=${binutils}gcc" "CFLAGS_${target//-/_}=--sysroot=$sysroot"
 fi
+# Kernels for arm64 have pages of 4, 16 or 64 KiB; jemalloc takes the size that it is built for, or any smaller one.
+[ "$arch" != arm64 ] || export JEMALLOC_SYS_WITH_LG_PAGE=16
 # Sources have the same names wherever they lie; of names that fit, the last holds. Crates must be there to be known.
 scripts/cargo.sh fetch --locked --quiet --target "$target"
 flags+=("--remap-path-prefix=$ROOT=/synspan" "--remap-path-prefix=$dir=/synspan/target")

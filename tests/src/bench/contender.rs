@@ -131,6 +131,8 @@ impl Counted {
 pub struct Held {
     /// Resident now.
     pub now: f64,
+    /// The same with each page counted once: the kernel maps a ring's pages twice.
+    pub once: f64,
     /// Of it, what is not a page of a file.
     pub anonymous: f64,
     /// The most that was resident.
@@ -179,8 +181,9 @@ impl Running {
     /// What it holds of memory.
     pub fn memory(&self) -> Result<Held> {
         let id = self.process.id();
-        let of = |field| status_mib(id, field);
-        Ok(Held { now: of("VmRSS:")?, anonymous: of("RssAnon:")?, peak: of("VmHWM:")? })
+        let of = |field| memory_mib(id, "status", field);
+        let once = memory_mib(id, "smaps_rollup", "Pss:")?;
+        Ok(Held { now: of("VmRSS:")?, once, anonymous: of("RssAnon:")?, peak: of("VmHWM:")? })
     }
 
     /// The process.
@@ -221,7 +224,7 @@ impl Running {
     pub fn stop(mut self) -> Result<Taken> {
         // What it is behind with is its cost too; a line a tenth of a second late is still written.
         std::thread::sleep(Duration::from_millis(200));
-        let rss_mib = status_mib(self.process.id(), "VmHWM:")?;
+        let rss_mib = memory_mib(self.process.id(), "status", "VmHWM:")?;
         if self.kind == Kind::Synspan {
             self.process.terminate(Duration::from_secs(20))?;
         } else {
@@ -335,9 +338,9 @@ fn read_cpu(cgroup: &Path) -> Result<Cpu> {
     }
 }
 
-/// A field of /proc/PID/status in MiB (proc_pid_status(5)).
-fn status_mib(process: u32, field: &str) -> Result<f64> {
-    let path = format!("/proc/{process}/status");
+/// A field of /proc/PID/status or /proc/PID/smaps_rollup in MiB (proc_pid_status(5), proc_pid_smaps(5)).
+fn memory_mib(process: u32, file: &str, field: &str) -> Result<f64> {
+    let path = format!("/proc/{process}/{file}");
     let text = std::fs::read_to_string(&path).context(format_args!("read {path}"))?;
     let kib =
         text.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());

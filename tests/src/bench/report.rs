@@ -97,11 +97,13 @@ pub struct Memory {
     pub flow_records: u64,
     /// Resident then.
     pub resident_mib: f64,
+    /// The same with each page counted once: the kernel maps a ring's pages twice.
+    pub once_mib: f64,
     /// Of it, what is not a page of a file.
     pub anonymous_mib: f64,
     /// The most that was resident.
     pub peak_mib: f64,
-    /// BPF maps and rings, beside it.
+    /// BPF maps and rings; of the rings the pages are resident, too.
     pub maps_mib: f64,
     /// Records lost, as the agent counts them.
     pub lost: u64,
@@ -126,13 +128,15 @@ pub fn signals_table(signals: &Signals) -> String {
 /// The figures of memory, for people.
 pub fn memory_table(memory: &Memory) -> String {
     format!(
-        "\n{} connections open, {} tenancies, {} records of open flows: {:.1} MiB resident ({:.1} anonymous), {:.1} at\n\
-         most, and {:.1} MiB of BPF maps; records lost: {}\n",
+        "\n{} connections open, {} tenancies, {} records of open flows: {:.1} MiB resident, of it {:.1}\n\
+         anonymous; {:.1} with each page once (a ring is mapped twice); {:.1} at most; {:.1} MiB of BPF maps, rings with them;\n\
+         records lost: {}\n",
         memory.open_flows,
         memory.tenancies,
         memory.flow_records,
         memory.resident_mib,
         memory.anonymous_mib,
+        memory.once_mib,
         memory.peak_mib,
         memory.maps_mib,
         memory.lost

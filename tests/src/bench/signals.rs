@@ -86,6 +86,7 @@ pub fn memory(args: &BenchArgs, agent: &Path) -> Result<Memory> {
         tenancies: counted.tenancies,
         flow_records: counted.logs.saturating_sub(u64::from(OPEN + 2 * ENDED)),
         resident_mib: round(resident.now, 1),
+        once_mib: round(resident.once, 1),
         anonymous_mib: round(resident.anonymous, 1),
         peak_mib: round(resident.peak, 1),
         maps_mib: round(maps as f64 / f64::from(1 << 20), 1),
