@@ -650,6 +650,13 @@ pub mod metric {
         description: "Attempts counted in metrics and not told one by one.",
     };
 
+    /// Attempts that hung and were not told of before their end, over the budget for that.
+    pub const SYNSPAN_AGENT_ATTEMPTS_STALLED_UNTOLD: Metric = Metric {
+        name: "synspan.agent.attempts.stalled_untold",
+        unit: "{attempt}",
+        description: "Attempts that hung and were not told of before their end, over the budget for that.",
+    };
+
     /// Tenancies of ports that are remembered.
     pub const SYNSPAN_AGENT_LEDGER_TENANCIES: Metric = Metric {
         name: "synspan.agent.ledger.tenancies",

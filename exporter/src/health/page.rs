@@ -105,6 +105,7 @@ fn attempts(status: &Status, page: &mut String) -> fmt::Result {
         (untold.by_ratio, "successes in metrics alone, by sampling.ratio"),
         (untold.by_ceiling, "successes in metrics alone, beyond sampling.ceiling"),
         (untold.by_budget, "others in summaries, beyond sampling.budget"),
+        (untold.stalled, "hung and were told of at their end alone, beyond sampling.budget"),
         (untold.overflowed, "measurements in a series of overflow (metrics.max_series, max_destinations)"),
     ] {
         if count > 0 {

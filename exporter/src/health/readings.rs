@@ -173,6 +173,7 @@ fn attempts(status: &Status, all: &mut Readings) {
             (sampling_reason::BUDGET, untold.by_budget),
         ],
     );
+    all.count(metric::SYNSPAN_AGENT_ATTEMPTS_STALLED_UNTOLD, untold.stalled);
     all.now(metric::SYNSPAN_AGENT_LEDGER_TENANCIES, attempts.tenancies);
     all.count(metric::SYNSPAN_AGENT_LEDGER_EVICTIONS, attempts.tenancies_evicted);
     all.count(metric::SYNSPAN_AGENT_LEDGER_REUSES, attempts.reuses);

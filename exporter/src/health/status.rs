@@ -195,6 +195,8 @@ pub struct Untold {
     pub by_ceiling: u64,
     /// Others beyond their budget, summed up.
     pub by_budget: u64,
+    /// Attempts that hung and were told of at their end alone, beyond the budget for telling of it before.
+    pub stalled: u64,
     /// Measurements that went to a series of overflow.
     pub overflowed: u64,
 }

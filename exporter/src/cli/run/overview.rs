@@ -179,6 +179,7 @@ impl Overview {
             by_ratio: of(&untold.by_ratio),
             by_ceiling: of(&untold.by_ceiling),
             by_budget: of(&untold.by_budget),
+            stalled: of(&untold.stalled),
             overflowed: of(&untold.overflowed),
         }
     }
