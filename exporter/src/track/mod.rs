@@ -8,6 +8,7 @@ pub mod attempt;
 mod calls;
 pub mod causes;
 mod destination;
+mod ending;
 mod errno;
 mod extra;
 pub mod flow;
