@@ -8,7 +8,7 @@ use aya_ebpf::maps::ring_buf::{RingBuf, RingBufEntry};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use synspan_ebpf::record::{Header, InboundSum, counter};
 
-/// Whose attempt something belongs to; also the place of its word in a slot of [`PENDING`] and [`ISNS`].
+/// Whose attempt something belongs to; also the place of its word in a slot of [`PENDING`], of its two in one of [`ISNS`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Side {
@@ -47,9 +47,9 @@ pub const ISN_SLOTS: u32 = 1 << ISN_BITS;
 /// answer comes.
 pub const ISN_BITS: u32 = 13;
 
-/// Initial sequence numbers of late, directly mapped by a hash (see `isns`): one word for each [`Side`].
+/// Initial sequence numbers of late, by a hash (see `isns`): two words for each [`Side`].
 #[map]
-pub static ISNS: Array<[u64; 2]> = Array::with_max_entries(ISN_SLOTS, 0);
+pub static ISNS: Array<[u64; 4]> = Array::with_max_entries(ISN_SLOTS, 0);
 
 /// The kinds (`POINT_*`) of the interfaces that are watched, by index. User space writes it.
 #[map]
