@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # notices.sh [ARCH]: prints whose work is in the static program and the image, by which licence, and the licence's text.
-# A text that was printed already is only referred to.
+# A text that was printed already is only referred to. A C library has its own a folder below that of the crate around it.
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/env.sh"
 cd "$ROOT"
@@ -44,7 +44,7 @@ while IFS='|' read -r name version licence; do
     for folder in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$name-$version"; do
         [ -f "$folder/Cargo.toml" ] ||
             die "the source of $name $version is not in cargo's registry: cargo fetch --locked"
-        mapfile -t files < <(find "$folder" -maxdepth 1 -type f |
+        mapfile -t files < <(find "$folder" -maxdepth 2 -type f |
             grep -iE '/(licen[sc]e|copying|copyright|notice|unlicense)[^/]*$' | LC_ALL=C sort)
         break
     done
