@@ -36,7 +36,10 @@ if [ "$arch" != "$own" ]; then
     flags+=("-Clinker=${binutils}gcc" "-Clink-arg=-B$sysroot/usr/lib/$cpu-linux-gnu")
     [ ! -d "$sysroot/usr/lib/rustlib" ] || flags+=("--sysroot=$sysroot/usr")
     # For what is C: ring, zstd and jemalloc.
-    export "CC_${target//-/_}=${binutils}gcc" "CFLAGS_${target//-/_}=--sysroot=$sysroot"
+    name=${target//-/_}
+    export "CC_$name=${binutils}gcc" "CFLAGS_$name=--sysroot=$sysroot"
+    # jemalloc's makefile has steps without the flags of C.
+    export "${name^^}_CPPFLAGS=--sysroot=$sysroot"
 fi
 # Kernels for arm64 have pages of 4, 16 or 64 KiB; jemalloc takes the size that it is built for, or any smaller one.
 [ "$arch" != arm64 ] || export JEMALLOC_SYS_WITH_LG_PAGE=16
