@@ -100,7 +100,7 @@ impl Attributes {
 
     /// Puts a list of strings, each cut at [`MAX_STRING`].
     pub fn strings<'a>(&mut self, name: &str, values: impl IntoIterator<Item = &'a str>) {
-        self.list(name, |list| values.into_iter().for_each(|value| list.push(&[value])));
+        self.list(name, |list| values.into_iter().for_each(|value| list.push(value)));
     }
 
     /// Puts a list of strings that a function makes.
@@ -159,15 +159,12 @@ impl Attributes {
 pub struct Strings(Vec<u8>);
 
 impl Strings {
-    /// Adds the string of these parts, each cut at [`MAX_STRING`].
-    pub fn push(&mut self, parts: &[&str]) {
-        let length = parts.iter().map(|part| cut(part).len()).sum();
-        let out = &mut self.0;
-        out.push(VALUES);
-        put_varint(out, framed_len(length) as u64);
-        out.push(STRING);
-        put_varint(out, length as u64);
-        parts.iter().for_each(|part| out.extend_from_slice(cut(part).as_bytes()));
+    /// Adds a string, cut at [`MAX_STRING`].
+    pub fn push(&mut self, value: &str) {
+        let value = cut(value);
+        self.0.push(VALUES);
+        put_varint(&mut self.0, framed_len(value.len()) as u64);
+        text(STRING, value.as_bytes(), &mut self.0);
     }
 }
 

@@ -121,10 +121,13 @@ fn put_facts(attributes: &mut Attributes, attempt: &Attempt) {
 /// Where an attempt was seen, in order.
 fn put_points(points: &mut Strings, attempt: &Attempt) {
     if attempt.client.is_some() {
-        points.push(&["socket"]);
+        points.push("socket");
     }
+    let mut point = String::with_capacity(48);
     for Sighting { kind, interface, direction: way, .. } in &attempt.sightings {
-        points.push(&[kind.as_str(), ":", interface, ":", direction(*way)]);
+        point.clear();
+        point.extend([kind.as_str(), ":", interface, ":", direction(*way)]);
+        points.push(&point);
     }
 }
 
