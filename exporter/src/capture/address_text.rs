@@ -1,5 +1,5 @@
-//! Addresses and endpoints as text without the formatting machinery, which takes longer for them than all the rest of
-//! encoding an attempt does.
+//! Addresses and endpoints as text without the formatting machinery, which was a quarter of the time of whoever tells of
+//! attempts: an IPv4 address alone is five nested calls of it.
 
 use std::io::Write as _;
 use std::net::IpAddr;

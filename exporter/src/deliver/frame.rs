@@ -1,8 +1,8 @@
 //! The one message of a unary gRPC request: its prefix and the compressed body
 //! (gRPC over HTTP/2, "Length-Prefixed-Message").
 //!
-//! tonic compresses too, but gzip at level 6 and into a buffer that grows, and has no setting for it. What an
-//! attempt costs at a node is first of all this, so the levels are chosen here.
+//! tonic compresses too, but gzip at level 6, and has no setting for it. That was a quarter of what an attempt costs a
+//! node, so the levels are chosen here (docs/decisions/0005-what-telling-costs.md).
 
 use std::io::{self, Write};
 
@@ -14,10 +14,11 @@ use super::options::Compression;
 /// The flag and the length.
 const PREFIX: usize = 5;
 
-/// Of gzip: the lowest that searches for matches by lazy evaluation no more, but still by dynamic Huffman codes.
+/// Of gzip: takes the first match that it finds, as zlib-rs does at low levels, and still makes Huffman codes of its own,
+/// which level 1 does not.
 const GZIP_LEVEL: u32 = 2;
 
-/// Of zstd: below its default, 3, for the same reason.
+/// Of zstd: below its default, 3.
 const ZSTD_LEVEL: i32 = 1;
 
 /// What telemetry shrinks to, at least, in most requests: the buffer's first size.
